@@ -1,0 +1,205 @@
+"""The order of a survival study's sums: a function of the study alone, the same at every site.
+
+gradient × T (training account) → breslow (training) → concordance → calibration (hold-out account). A stage
+whose kind has no multiplier in the study is not asked. A stage that runs out of uploads is over: training
+ends early with the steps it has, a later release is "not released". A site that replays stored sums walks
+the same plan; its contributions are never computed, because `SecureSum` calls them only for an upload.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dp.errors import UploadsExhausted
+from dp.queries import Account, Float64, Query, SecureSum
+from dp.rows import clipped_rows
+from models import calibration, concordance, recalibration
+from models.data import SurvivalData
+from models.errors import ConfigError
+from models.evaluation import Evaluation
+from models.predict import SurvivalModel, layout, parameter_count
+from models.presets import Preset, canonical
+from models.training import Trained, fit
+
+KINDS = ("gradient", "breslow", "concordance", "calibration")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a study says about its survival model: public constants only.
+
+    Args:
+        preset: model and hyper-parameters, with the study's declared number of patients as normaliser.
+        features: names in column order.
+        weights: initial weights, float64 little-endian.
+        multipliers: noise multiplier z per kind of query; "gradient" is required. Other kinds than `KINDS`
+            are for others.
+        patient_cap: public cap on patients per site.
+        noise_inflation: ≥ 1, upper bound on (standard deviation of the noise in a sum) ÷ (that of the
+            accounted honest noise): √(m/(m−c)) for minimum roster m and collusion bound c. Only intervals
+            use it.
+
+    Raises:
+        ConfigError: a value is missing or out of range.
+    """
+
+    preset: Preset
+    features: tuple[str, ...]
+    weights: bytes = field(repr=False)
+    multipliers: Mapping[str, float]
+    patient_cap: int
+    noise_inflation: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check what the queries do not check themselves."""
+        if not self.features or len(set(self.features)) != len(self.features):
+            raise ConfigError("a study needs at least one feature, each named once")
+        if "gradient" not in self.multipliers:
+            raise ConfigError("the study sets no noise multiplier for 'gradient'")
+        if len(self.weights) != 8 * self.length:
+            raise ConfigError(f"initial weights have {len(self.weights)} bytes, the model needs {8 * self.length}")
+        if not self.noise_inflation >= 1:
+            raise ConfigError("noise_inflation is at least 1")
+
+    @property
+    def length(self) -> int:
+        """Number of parameters d."""
+        return parameter_count(layout(len(self.features), self.preset.hidden, self.preset.intervals))
+
+    def query(self, kind: str, index: int = 0) -> Query:
+        """The query of one step; its public bytes cover the preset, the features and the initial weights.
+
+        Raises:
+            ConfigError: the study sets no multiplier for this kind, or the kind is not one of this plan.
+        """
+        if kind not in KINDS or kind not in self.multipliers:
+            raise ConfigError(f"the study asks no query of kind {kind!r}")
+        preset = self.preset
+        size, bound, account = {
+            "gradient": (self.length, preset.clip, Account.TRAINING),
+            "breslow": (2 * preset.intervals, preset.breslow_bound, Account.TRAINING),
+            "concordance": (2, concordance.SENSITIVITY, Account.HOLDOUT),
+            "calibration": (calibration.length(preset), calibration.sensitivity(preset), Account.HOLDOUT),
+        }[kind]
+        public = canonical(
+            {
+                "plan": "haemfed/survival-plan/v1",
+                "preset": preset.digest().hex(),
+                "features": list(self.features),
+                "weights": hashlib.sha256(self.weights).hexdigest(),
+            }
+        )
+        return Query(kind, index, size, bound, self.multipliers[kind], account, self.patient_cap, public)
+
+    def noise_sd(self, kind: str) -> float:
+        """Upper bound on the standard deviation of the noise on each coordinate of a released sum."""
+        query = self.query(kind)
+        return query.multiplier * query.sensitivity * self.noise_inflation
+
+
+def schedule(spec: Spec) -> tuple[Query, ...]:
+    """Every sum that the plan wants, in order: what a study checks its lattice and budget against."""
+    gradients = tuple(spec.query("gradient", t) for t in range(spec.preset.steps))
+    return gradients + tuple(spec.query(kind) for kind in KINDS[1:] if kind in spec.multipliers)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One released sum was applied.
+
+    Args:
+        stage: kind of the query.
+        done, of: completed and wanted sums of the stage.
+        digest: hex digest of the model after it (training: averaged parameters).
+    """
+
+    stage: str
+    done: int
+    of: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study leaves at every site, bit-identical but for the intervals' last digits.
+
+    Args:
+        trained: parameters and completed steps.
+        model: ready for use; recalibrated if that was released.
+        recalibrated: whether it was.
+        evaluation: released hold-out scores.
+    """
+
+    trained: Trained
+    model: SurvivalModel
+    recalibrated: bool
+    evaluation: Evaluation
+
+
+def survival_plan(
+    spec: Spec,
+    train: SurvivalData,
+    holdout: SurvivalData,
+    secure_sum: SecureSum,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Train, recalibrate and evaluate through the door.
+
+    Args:
+        spec: from the signed study.
+        train: this site's training patients; may be empty.
+        holdout: this site's hold-out patients, disjoint from `train`; may be empty.
+        secure_sum: the door.
+        on_progress: called after each applied sum, with released facts only.
+    """
+    preset = spec.preset
+    tell = on_progress if on_progress is not None else _silent
+    train, holdout = train.bounded(preset.horizon), holdout.bounded(preset.horizon)
+
+    trained = fit(
+        preset,
+        len(spec.features),
+        spec.weights,
+        train,
+        secure_sum,
+        lambda t: spec.query("gradient", t),
+        lambda done, digest: tell(Progress("gradient", done, preset.steps, digest)),
+    )
+    model = SurvivalModel.as_trained(spec.features, preset.hidden, preset.grid, trained.params)
+
+    def ask(kind: str, contribution: Callable[[], Float64]) -> Float64 | None:
+        if kind not in spec.multipliers:
+            return None
+        try:
+            return secure_sum(spec.query(kind).about(model.digest.encode()), contribution)
+        except UploadsExhausted:
+            return None
+
+    as_trained, bound = model, preset.breslow_bound
+    bent = ask("breslow", lambda: clipped_rows(recalibration.rows(as_trained, train, bound), bound))
+    if bent is not None:
+        model = recalibration.apply(model, preset, bent)
+        tell(Progress("breslow", 1, 1, model.digest))
+
+    final = model
+    pairs = ask("concordance", lambda: concordance.pair_sums(final.risk(holdout.x, holdout.observed), holdout))
+    if pairs is not None:
+        tell(Progress("concordance", 1, 1, model.digest))
+    cells = ask(
+        "calibration",
+        lambda: clipped_rows(calibration.rows(final, preset, holdout), calibration.sensitivity(preset)),
+    )
+    if cells is not None:
+        tell(Progress("calibration", 1, 1, model.digest))
+
+    evaluation = Evaluation(
+        None if pairs is None else concordance.decode(pairs, spec.noise_sd("concordance")),
+        None if cells is None else calibration.decode(model, preset, cells, spec.noise_sd("calibration")),
+    )
+    return Outcome(trained, model, bent is not None, evaluation)
+
+
+def _silent(_: Progress) -> None:
+    """Nobody is watching."""

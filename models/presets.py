@@ -1,0 +1,213 @@
+"""Hyper-parameters as named public constants, chosen on public cohorts and never on the cohort of the demo.
+
+Nothing here depends on a hospital's patients: searching on private data would be a release per trial. How
+each number
+was chosen: `benchmarks/choose_preset.py`, its table in `benchmarks/results/preset.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Final
+
+from models.errors import ConfigError
+
+UPDATES: Final = ("sgd-momentum", "adam")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything about a model and its training that is the same for all hospitals.
+
+    Args:
+        name: of the preset.
+        hidden: widths of the hidden layers, () = linear model.
+        steps: T, completed sums that training wants.
+        uploads: U ≥ 1.1 · T, uploads that a site may make; the noise is calibrated to U.
+        clip: C, L2 bound of one patient's gradient (nats per unit of parameter).
+        update: "sgd-momentum" or "adam".
+        learning_rate: step size of the public update.
+        momentum: of "sgd-momentum", in [0, 1).
+        averaging: η ≥ 0 of polynomial-decay averaging of the iterates, w̄_t = (1−ρ_t) w̄_{t−1} + ρ_t w_t with
+            ρ_t = (η+1)/(t+η): a larger η forgets the start faster (Shamir & Zhang, ICML 2013).
+        normaliser: what the noisy sum is divided by: the *declared* number of training patients of all
+            sites, never the count of real ones. Set per study with `sized`.
+        grid: K+1 edges of the baseline in days, first 0, last the horizon (administrative censoring).
+        initial_log_hazard: b at the start, log of deaths per patient-year: a public guess from the
+            literature.
+        breslow_bound: B' > 1, joint L2 bound of one patient's recalibration vector.
+        breslow_pseudo_events: weight m of the common correction in each interval's own, in deaths.
+        calibration_times: days, increasing, inside the horizon; the first one defines the risk bins.
+        risk_edges: inner edges of the bins of predicted risk of death before the first calibration time.
+        provenance: the cohort that the choice was made on.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    name: str
+    hidden: tuple[int, ...]
+    steps: int
+    uploads: int
+    clip: float
+    update: str
+    learning_rate: float
+    momentum: float
+    averaging: float
+    normaliser: float
+    grid: tuple[float, ...]
+    initial_log_hazard: float
+    breslow_bound: float
+    breslow_pseudo_events: float
+    calibration_times: tuple[float, ...]
+    risk_edges: tuple[float, ...]
+    provenance: str
+
+    def __post_init__(self) -> None:
+        """Check the ranges once, where the numbers enter."""
+        reals: tuple[float, ...] = (
+            self.clip,
+            self.learning_rate,
+            self.momentum,
+            self.averaging,
+            self.normaliser,
+        )
+        reals += (self.initial_log_hazard, self.breslow_bound, self.breslow_pseudo_events)
+        numbers = (*reals, *self.grid, *self.calibration_times, *self.risk_edges)
+        problems = {
+            "every number must be finite": not all(math.isfinite(v) for v in numbers),
+            "steps must be 1 … 1000 and uploads at least 1.1 times as many": not 1 <= self.steps <= 1000
+            or 10 * self.uploads < 11 * self.steps,
+            f"update must be one of {', '.join(UPDATES)}": self.update not in UPDATES,
+            "clip, learning_rate and normaliser must be positive, breslow_bound above 1": min(
+                self.clip, self.learning_rate, self.normaliser, self.breslow_bound - 1
+            )
+            <= 0,
+            "momentum must be in [0, 1), averaging and breslow_pseudo_events at least 0": not 0 <= self.momentum < 1
+            or min(self.averaging, self.breslow_pseudo_events) < 0,
+            "grid must start at 0 and increase": len(self.grid) < 2 or self.grid[0] != 0 or not _rises(self.grid),
+            "calibration_times must increase inside the horizon": not self.calibration_times
+            or not _rises((0.0, *self.calibration_times))
+            or self.calibration_times[-1] > self.grid[-1],
+            "risk_edges must increase between 0 and 1": not _rises((0.0, *self.risk_edges, 1.0)),
+            "hidden widths must be 1 … 4096": any(not 1 <= width <= 4096 for width in self.hidden),
+        }
+        for problem, present in problems.items():
+            if present:
+                raise ConfigError(f"preset {self.name!r}: {problem}")
+
+    @property
+    def horizon(self) -> float:
+        """Days; follow-up beyond it is not used."""
+        return self.grid[-1]
+
+    @property
+    def intervals(self) -> int:
+        """K."""
+        return len(self.grid) - 1
+
+    def sized(self, declared_patients: float) -> Preset:
+        """The preset for a study that declares so many training patients in total (typed in, not counted)."""
+        return replace(self, normaliser=float(declared_patients))
+
+    def to_json(self) -> dict[str, object]:
+        """All fields as JSON values, for the study."""
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, object]) -> Preset:
+        """Read a preset out of a study.
+
+        Raises:
+            ConfigError: a field is missing, unknown or of another type.
+        """
+        names = {f.name for f in fields(cls)}
+        if set(body) != names:
+            raise ConfigError(f"preset needs exactly the fields {', '.join(sorted(names))}")
+        values: dict[str, object] = {}
+        for f in fields(cls):
+            values[f.name] = _typed(f.name, str(f.type), body[f.name])
+        return cls(**values)  # type: ignore[arg-type]  # each value was checked against its field just above
+
+    def digest(self) -> bytes:
+        """SHA-256 over the canonical bytes of all fields."""
+        return hashlib.sha256(canonical(self.to_json())).digest()
+
+
+def canonical(body: Mapping[str, object]) -> bytes:
+    """Bytes of a flat mapping: JSON with sorted keys, floats as exact hexadecimal strings."""
+
+    def exact(value: object) -> object:
+        if isinstance(value, float):
+            return value.hex()
+        if isinstance(value, list | tuple):
+            return [exact(v) for v in value]
+        return value
+
+    return json.dumps(
+        {key: exact(value) for key, value in body.items()},
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=True,
+    ).encode()
+
+
+def _rises(values: tuple[float, ...]) -> bool:
+    return all(a < b for a, b in pairwise(values))
+
+
+def _typed(name: str, kind: str, value: object) -> object:
+    numbers = isinstance(value, list | tuple) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in value
+    )
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind == "tuple[float, ...]" and numbers and isinstance(value, list | tuple):
+        return tuple(float(v) for v in value)
+    if kind == "tuple[int, ...]" and isinstance(value, list | tuple) and all(type(v) is int for v in value):
+        return tuple(value)
+    raise ConfigError(f"preset field {name!r} must be of type {kind}")
+
+
+_AML = Preset(
+    name="aml-small",
+    hidden=(8,),
+    steps=60,
+    uploads=66,
+    clip=3.0,
+    update="adam",
+    learning_rate=0.04,
+    momentum=0.9,
+    averaging=0.0,
+    normaliser=500.0,
+    grid=(0.0, 30.4375, 91.3125, 182.625, 365.25, 730.5, 1826.25),  # 1, 3, 6 months; 1, 2, 5 years
+    initial_log_hazard=-0.3,  # median survival of about 11 months: adults with AML, population registries
+    breslow_bound=1.5,
+    breslow_pseudo_events=160.0,
+    calibration_times=(365.25, 730.5),
+    risk_edges=(0.35, 0.65),
+    provenance="BeatAML 2.0 (Bottomly 2022, AML at diagnosis) and IWG-PM (Bernard 2022, MDS); never LeukSurv",
+)
+
+PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({_AML.name: _AML})
+
+
+def preset(name: str) -> Preset:
+    """Look a preset up.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]

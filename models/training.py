@@ -1,0 +1,170 @@
+"""One training loop: full-batch DP gradient descent whose all-reduce is a secure sum.
+
+Every site runs `fit` on its own patients with the same study. What must be equal everywhere (initial
+weights, the public update, the average of the iterates) is computed from public bytes and released sums by +
+− × ÷ √ alone, so the digests are equal bit for bit; forward and backward passes may differ in the last bits
+between hosts, because only their clipped, noised sum leaves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from dp.errors import UploadsExhausted
+from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer, per_patient_gradients
+from dp.queries import Query, SecureSum
+from models import portable
+from models.data import SurvivalData
+from models.deepsurv import DeepSurv, flat, pour
+from models.errors import MisuseError
+from models.losses import Batch, PerPatientLoss, PiecewiseExponential, require_per_patient
+from models.predict import layout
+from models.presets import Preset
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left.
+
+    Args:
+        params: float64 little-endian, order of `predict.layout`; the averaged iterate.
+        steps_done: completed sums; fewer than the preset's steps if the uploads ran out.
+    """
+
+    params: bytes = field(repr=False)
+    steps_done: int
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the params."""
+        return model_digest(self.params)
+
+
+def model_digest(params: bytes) -> str:
+    """Hex SHA-256 of the parameters (float64 little-endian): equal at all sites or the study stops."""
+    return hashlib.sha256(params).hexdigest()
+
+
+def initial_weights(preset: Preset, features: int, seed: bytes) -> bytes:
+    """Initial weights from a public seed, the same bytes on every host.
+
+    SHA-256 in counter mode, 53-bit integers, one division and one square root. Baseline = the preset's public
+    constant; linear path and output layer = 0 (the untrained model ranks nobody); hidden layers = uniform
+    ± 1/√fan_in, biases 0. The bytes, not the seed, go into the study.
+
+    Args:
+        preset: model and constants.
+        features: p.
+        seed: any public bytes.
+
+    Returns:
+        float64 little-endian, d numbers in the order of `predict.layout`.
+    """
+    parts: list[bytes] = []
+    for name, shape in layout(features, preset.hidden, preset.intervals):
+        count = int(np.prod(shape))
+        if name == "baseline.weight":
+            values = np.full(count, preset.initial_log_hazard)
+        elif name.startswith("hidden.") and name.endswith(".weight"):
+            values = portable.symmetric(seed + name.encode(), count, fan_in=shape[1])
+        else:
+            values = np.zeros(count)
+        parts.append(values.astype("<f8").tobytes())
+    return b"".join(parts)
+
+
+def fit(
+    preset: Preset,
+    features: int,
+    weights: bytes,
+    data: SurvivalData,
+    secure_sum: SecureSum,
+    query: Callable[[int], Query],
+    on_step: Callable[[int, str], None] | None = None,
+    *,
+    loss: PerPatientLoss | None = None,
+) -> Trained:
+    """Train through the secure sum.
+
+    One step: per-patient gradients of this site's whole data, each clipped to L2 norm C, summed, released by
+        `secure_sum` with everybody
+    else's, divided by the public normaliser, applied by a public update. The returned parameters are the
+    polynomial-decay average of the iterates, which is post-processing.
+
+    Guarantee: with a `secure_sum` that releases query t at multiplier z, each step is 1/z-GDP for one added
+        or removed patient.
+
+    Args:
+        preset: public hyper-parameters.
+        features: p, as in the data.
+        weights: initial weights from the study.
+        data: this site's training patients (bounded here; may be empty).
+        secure_sum: the door.
+        query: step index → query; its length must be d and its sensitivity the preset's clip. Each is asked `about` the
+            present weights, so that two sites whose weights differ cannot complete a sum together.
+        on_step: called after each applied step with (steps done, digest of the averaged parameters).
+        loss: one term per patient; the piecewise-exponential likelihood by default.
+
+    Raises:
+        NotPerPatient: (a TypeError) the loss is not a sum over patients.
+        MisuseError: data, weights or query do not fit the model.
+    """
+    per_patient = require_per_patient(loss if loss is not None else PiecewiseExponential())
+    if data.features != features:
+        raise MisuseError(f"the study has {features} features, the data {data.features}")
+    model = DeepSurv(features, preset.hidden, preset.intervals)
+    pour(model, weights)
+    _check(query(0), preset, len(weights) // 8)
+    batch = Batch.of(data.bounded(preset.horizon), preset.grid)
+    batch.inputs.requires_grad_()  # only so that torch does not warn about Opacus' hooks
+    sampled = per_patient_gradients(model)
+    update = PublicUpdate(sampled.parameters(), _rule(preset))
+    optimizer = SecureSumOptimizer(
+        update,
+        clip=preset.clip,
+        normaliser=preset.normaliser,
+        secure_sum=secure_sum,
+        query=lambda step: query(step).about(flat(model)),
+    )
+
+    def closure() -> torch.Tensor:
+        total = model.per_patient_loss(batch, per_patient).sum()
+        total.backward()  # type: ignore[no-untyped-call]  # torch ships this method without annotations
+        return total.detach()
+
+    average = _numbers(weights)
+    done = 0
+    while done < preset.steps:
+        try:
+            optimizer.step(closure)
+        except UploadsExhausted:
+            break
+        done += 1
+        rho = (preset.averaging + 1.0) / (done + preset.averaging)
+        average = (1.0 - rho) * average + rho * _numbers(flat(model))
+        if on_step is not None:
+            on_step(done, model_digest(average.astype("<f8").tobytes()))
+    return Trained(average.astype("<f8").tobytes(), done)
+
+
+def _numbers(params: bytes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.frombuffer(params, dtype="<f8").astype(np.float64)
+
+
+def _rule(preset: Preset) -> Adam | Momentum:
+    if preset.update == "adam":
+        return Adam(preset.learning_rate)
+    return Momentum(preset.learning_rate, preset.momentum)
+
+
+def _check(query: Query, preset: Preset, length: int) -> None:
+    if query.kind != "gradient" or query.length != length or query.sensitivity != preset.clip:
+        raise MisuseError(
+            f"the gradient query must have length {length} and sensitivity {preset.clip}; "
+            f"got {query.kind}, {query.length}, {query.sensitivity}"
+        )
