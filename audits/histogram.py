@@ -1,0 +1,183 @@
+"""The one look at patients that a certificate may print: two histograms of attack scores.
+
+The score of a record is a function of that record, the released model and non-private references only
+(`audits.references`), so adding or removing one patient changes exactly one count of one histogram by one:
+sensitivity 1 in L2, for members (training account) and for hold-out patients (hold-out account) each. Both go
+through the door like every other query. What is computed from the noisy histograms afterwards is
+post-processing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import rfc8785
+
+from audits import noisy_roc
+from audits.errors import MisuseError
+from audits.noisy_roc import AttackEvidence, RatePoint
+from dp.queries import Account, Float64, Query
+
+__all__ = [
+    "MEMBERS",
+    "NONMEMBERS",
+    "AttackEvidence",
+    "NoisyHistogram",
+    "RatePoint",
+    "ScoreBins",
+    "attack_evidence",
+    "count_scores",
+    "members_query",
+    "nonmembers_query",
+]
+
+MEMBERS = "score-histogram-members"
+NONMEMBERS = "score-histogram-nonmembers"
+
+
+@dataclass(frozen=True)
+class ScoreBins:
+    """Public bins for scores; constants of the study, never quantiles of anything.
+
+    B = len(edges) + 1 bins: (−∞, e₁), [e₁, e₂), …, [e_{B−1}, ∞). Scores are standardised
+    (`audits.references`); the defaults are denser above the median, where the members of a model that
+    memorised them gather, because a log-likelihood has a ceiling.
+    """
+
+    edges: tuple[float, ...] = (-2.0, -1.0, -0.4, 0.0, 0.25, 0.5, 0.75, 1.0, 1.4, 2.0)
+
+    def __post_init__(self) -> None:
+        if not self.edges or not all(math.isfinite(edge) for edge in self.edges):
+            raise MisuseError("score bins need at least one finite edge")
+        if any(left >= right for left, right in pairwise(self.edges)):
+            raise MisuseError("the edges of score bins must strictly increase")
+
+    @property
+    def count(self) -> int:
+        """Number of bins B."""
+        return len(self.edges) + 1
+
+    def places(self, scores: Float64) -> Float64:
+        """Bin of each score, 0 … B − 1, as float64[n]; an edge belongs to the bin above it."""
+        return np.searchsorted(np.asarray(self.edges), scores, side="right").astype(np.float64)
+
+    def public(self, references: bytes) -> bytes:
+        """Canonical bytes of everything public that fixes the scores, for the digest of the query.
+
+        Args:
+            references: digest of the public recipe of the references (`audits.references`): dictionary,
+                recipe, seeds. Never of trained floats, whose last bits depend on the processor.
+        """
+        return rfc8785.dumps(
+            {
+                "format": "haemfed/score-bins/v1",
+                "edges": [edge.hex() for edge in self.edges],
+                "references": references.hex(),
+            }
+        )
+
+
+def members_query(bins: ScoreBins, *, multiplier: float, patient_cap: int, references: bytes, index: int = 0) -> Query:
+    """Query for the histogram of the training patients' scores.
+
+    Sensitivity 1 (one patient, one bin), charged to `Account.TRAINING`.
+
+    Args:
+        bins: public bins.
+        multiplier: std of the honest noise in each count, in patients; μ of the release is its inverse.
+        patient_cap: public cap on patients per site.
+        references: digest of the public recipe of the reference models, 32 bytes.
+        index: 0-based number of this release within its kind.
+    """
+    return Query(MEMBERS, index, bins.count, 1.0, multiplier, Account.TRAINING, patient_cap, bins.public(references))
+
+
+def nonmembers_query(
+    bins: ScoreBins, *, multiplier: float, patient_cap: int, references: bytes, index: int = 0
+) -> Query:
+    """Query for the histogram of the hold-out patients' scores; as `members_query`, `Account.HOLDOUT`."""
+    return Query(NONMEMBERS, index, bins.count, 1.0, multiplier, Account.HOLDOUT, patient_cap, bins.public(references))
+
+
+def count_scores(scores: Float64, bins: ScoreBins) -> Float64:
+    """One site's contribution: how many of its patients fall in each bin.
+
+    Adding one patient adds a unit vector, or zero if his score is not finite; no other count moves.
+
+    | scores | result |
+    |---|---|
+    | empty | zeros |
+    | NaN, ±inf | that patient contributes zero |
+    | exactly on an edge | the bin above it |
+
+    Args:
+        scores: float64[n], standardised scores of the site's patients on one side of the split.
+        bins: public bins.
+
+    Returns:
+        float64[B] of whole numbers.
+
+    Raises:
+        MisuseError: `scores` is not one-dimensional.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1:
+        raise MisuseError(f"scores must be one vector, got {values.ndim} dimensions")
+    places = bins.places(values[np.isfinite(values)]).astype(np.intp)
+    return np.bincount(places, minlength=bins.count).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class NoisyHistogram:
+    """What came out of the door for one of the two queries.
+
+    Attributes:
+        query: the query that was charged.
+        counts: noisy counts summed over the roster, B numbers.
+        inflation: ≥ 1, (std of the whole noise) ÷ (std of the accounted honest noise): √(|R|/(|R|−c)) for the
+            roster of the round, or its upper bound √(m/(m−c)) for the study's minimum roster m.
+    """
+
+    query: Query
+    counts: tuple[float, ...]
+    inflation: float
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != self.query.length:
+            raise MisuseError(f"{len(self.counts)} counts for a query of length {self.query.length}")
+        if not 1.0 <= self.inflation < math.inf:
+            raise MisuseError(f"noise inflation {self.inflation!r} is below 1")
+
+    @property
+    def noise_std(self) -> float:
+        """Std of the whole noise in each count, at most: colluders add their shares too."""
+        return self.query.multiplier * self.query.sensitivity * self.inflation
+
+
+def attack_evidence(
+    members: NoisyHistogram,
+    nonmembers: NoisyHistogram,
+    *,
+    alpha: float,
+    attack: str = "log-likelihood against non-private references (offline LiRA)",
+) -> AttackEvidence:
+    """Turn the two opened histograms into an AUC and rates with honest intervals; see `noisy_roc.estimate`.
+
+    Args:
+        members: the opened `members_query`.
+        nonmembers: the opened `nonmembers_query`, over the same bins.
+        alpha: error of each one-sided bound; the policy's, or smaller.
+        attack: name of the score, printed in the certificate.
+
+    Raises:
+        MisuseError: the two histograms belong to different bins or are swapped.
+    """
+    if (members.query.kind, nonmembers.query.kind) != (MEMBERS, NONMEMBERS):
+        raise MisuseError(f"expected {MEMBERS} and {NONMEMBERS}, got {members.query.kind} and {nonmembers.query.kind}")
+    if members.query.public != nonmembers.query.public:
+        raise MisuseError("the two histograms were taken over different bins or references")
+    noise = members.noise_std, nonmembers.noise_std
+    return noisy_roc.estimate(attack, members.counts, nonmembers.counts, noise, alpha)

@@ -1,0 +1,152 @@
+"""The report for a site's data protection officer: one self-contained HTML page, and the same data as JSON.
+
+No script, no external file, and a content policy that allows nothing but the one style sheet in the page (by
+its hash). Every value passes Jinja's autoescape; only our own style sheet is inserted as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from importlib import resources
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from audits import gaussian, report_text
+from audits.errors import MisuseError
+from audits.membership import LocalEvidence
+from audits.report_data import LocalFindings, ReportData, meaning
+
+__all__ = ["local_findings", "render_html", "to_json"]
+
+
+def _percent(share: float) -> str:
+    if share > 0.995:
+        return "> 99 %"
+    return f"{100.0 * share:.1f} %" if share < 0.0995 and round(100.0 * share, 1) % 1 else f"{100.0 * share:.0f} %"
+
+
+def _epsilon(value: float) -> str:
+    return f"{value:.2f}" if value < 100.0 else f"{value:.0f}"
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value) or abs(value) >= 1e15:
+        return "unbounded"
+    if value == 0.0:
+        return "0"
+    if abs(value) < 1e-3:
+        return _scientific(value)
+    return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 100.0 else f"{value:.0f}"
+
+
+def _scientific(value: float) -> str:
+    mantissa, exponent = f"{value:.1e}".split("e")
+    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    mantissa = mantissa.removesuffix(".0")
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def _clip(value: float, low: float, high: float) -> float:
+    return min(high, max(low, value))
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def local_findings(evidence: LocalEvidence) -> LocalFindings:
+    """Put local evidence into words for section 8 b of this site's own report; pseudonyms are left out."""
+    lines = []
+    for result in evidence.results:
+        auc = result.auc
+        lines.append((f"{result.name}: AUC", f"{auc.estimate:.3f} ({auc.low:.3f} to {auc.high:.3f})"))
+        for point in result.points:
+            text = (
+                f"{_percent(point.tpr.estimate)} ({_percent(point.tpr.low)} to {_percent(point.tpr.high)}), "
+                f"at {_percent(point.fpr.estimate)} achieved"
+                if point.resolvable
+                else point.note
+            )
+            lines.append((f"{result.name}: hits at {_percent(point.asked)} false alarms", text))
+    blind = evidence.blind
+    lines.append(
+        (
+            "Attacker without the model: AUC",
+            f"{blind.estimate:.3f} ({blind.low:.3f} to {blind.high:.3f}); should be 0.5",
+        )
+    )
+    return LocalFindings(
+        evidence.members,
+        evidence.nonmembers,
+        evidence.shadows,
+        tuple(lines),
+        len(evidence.worst),
+        evidence.notes,
+    )
+
+
+def render_html(data: ReportData) -> str:
+    """Lay a report out as one HTML page; the same data give the same bytes.
+
+    Raises:
+        MisuseError: the data claim nothing about the training account, or lack the three views of it.
+    """
+    claims = [claim for claim in data.evidence.claims if claim.account == "training"]
+    if not claims or len(data.training_views) != 3:
+        raise MisuseError("a report needs the claim about training patients and the three views of it")
+    claim = claims[0]
+    css = (resources.files("audits") / "templates" / "report.css").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    environment = Environment(
+        loader=PackageLoader("audits", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "pct": _percent,
+        "eps": _epsilon,
+        "num": _number,
+        "sci": _scientific,
+        "pvalue": _p_value,
+        "px": lambda value: f"{value:.1f}",
+        "clip": _clip,
+        "lower_first": _lower_first,
+        "epsilon": gaussian.epsilon_of,
+        "ceiling": lambda fpr: gaussian.tpr_ceiling(claim.mu, fpr),
+    }
+    limits = {reason.rule: reason.limit for reason in data.verdict.reasons}
+    return environment.get_template("report.html.j2").render(
+        d=data,
+        claim=claim,
+        csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        # Our own file from the package, the one thing that must not be escaped.
+        css=Markup(css),  # noqa: S704
+        handling=report_text.handling(data),
+        meaning=meaning(data.training_views),
+        replaced=gaussian.epsilon_of(2.0 * claim.mu, data.delta),
+        trust=report_text.trust(data),
+        outside=report_text.OUTSIDE,
+        glossary=report_text.GLOSSARY,
+        ceiling_auc=gaussian.auc_ceiling(claim.mu),
+        ceiling_curve=[(i / 40, gaussian.tpr_ceiling(claim.mu, i / 40)) for i in range(41)],
+        limits={"auc": limits.get("auc_upper_max")},
+    )
+
+
+def to_json(data: ReportData) -> bytes:
+    """Return the data of the report as indented JSON, with the handling note first.
+
+    The file is for this site like the page is: it contains the summary of section 8 b.
+    """
+    body = {"handling": report_text.handling(data), **msgspec.to_builtins(data)}
+    return msgspec.json.format(msgspec.json.encode(body), indent=2)
