@@ -1,0 +1,153 @@
+"""The audit of one run at one site: local attack, self-check, verdict, certificate.
+
+Two kinds of evidence, never mixed: what uses the site's own patients stays here (`attack_locally`); a certificate is
+computed from charged releases, public constants and runs on data without patients (`releasable`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from audits import membership
+from audits.histogram import ScoreBins
+from audits.ledger import examine
+from audits.mechanism import Conformance, conformance, null_contributions, rounds_needed
+from audits.policy import Policy
+from audits.references import build, draw, positive_control
+from audits.sensitivity import Sensitivity, extreme_neighbours, probe
+from audits.shadows import Recipe
+from audits.verdict import Claim, ReleasableEvidence
+from dp.budget import epsilon_of
+from dp.errors import UploadsExhausted
+from dp.queries import Account, Float64, Query
+from models.data import SurvivalData
+from models.predict import SurvivalModel
+from models.presets import Preset
+from models.training import fit
+from nodes.accounts import Accounts
+from nodes.cohort import Cohort
+from nodes.evidence import decode_attack
+from nodes.protocol import spec_of
+from nodes.references import reference_plan
+from nodes.rehearsal import Rehearsal
+from nodes.results import Released
+from nodes.study import Study
+
+_PROBE_ROWS = 64
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What was found on data without patients; the same wherever it is run."""
+
+    mechanism: Conformance
+    sensitivity: Sensitivity
+
+
+class _FirstContribution:
+    """A `SecureSum` that looks at the first clipped sum and releases nothing."""
+
+    def __init__(self) -> None:
+        self.value: Float64 = np.zeros(0)
+
+    def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
+        self.value = np.array(contribution())
+        raise UploadsExhausted(query.kind)
+
+
+def self_check(study: Study, model: SurvivalModel, policy: Policy) -> SelfCheck:
+    """Run the production path of this study on null data, and the clipping on extreme invented patients.
+
+    The run on null data is as long as the policy wants: a lack of noise that it names would be seen.
+    """
+    gradient = next(stage for stage in study.stages if stage.kind == "gradient")
+    path = Rehearsal(
+        sites=len(study.sites),
+        length=gradient.length,
+        collusion=study.privacy.collusion,
+        clip=gradient.sensitivity,
+        multiplier=gradient.multiplier,
+        patient_cap=study.privacy.patient_cap,
+    )
+    rounds = rounds_needed(path.length, policy.thresholds.noise_deficit_detectable_max.value)
+    nothing = null_contributions(path, rounds)
+    return SelfCheck(conformance(path.run(nothing), nothing), _probe(study, model))
+
+
+def _probe(study: Study, model: SurvivalModel) -> Sensitivity:
+    spec = spec_of(study)
+
+    def contribution(data: SurvivalData) -> Float64:
+        seen = _FirstContribution()
+        fit(
+            spec.preset,
+            len(spec.features),
+            spec.weights,
+            data,
+            seen,
+            lambda step: spec.query("gradient", step),
+        )
+        return seen.value
+
+    plan = reference_plan(study)
+    invented = draw(plan.dictionary, model, _PROBE_ROWS, np.random.Generator(np.random.PCG64(plan.seed)))
+    return probe(contribution, extreme_neighbours(invented, spec.preset.horizon), spec.preset.clip)
+
+
+def attack_locally(study: Study, model: SurvivalModel, cohort: Cohort) -> membership.LocalEvidence | None:
+    """Attack the released model with everything this site knows; None if a side of its split is empty.
+
+    The result never leaves the site: its shadows were trained on the site's own patients.
+    """
+    if not (len(cohort.train) and len(cohort.holdout)):
+        return None
+    plan = reference_plan(study)
+    seed = plan.seed + 7
+    others = max(10, plan.rows - len(cohort.train))
+    rest = draw(plan.dictionary, model, others, np.random.Generator(np.random.PCG64(seed)))
+    return membership.attack(
+        model,
+        cohort.train,
+        cohort.holdout,
+        cohort.train_pids,
+        Recipe.of(Preset.from_json(study.learning.preset)),
+        seed=seed,
+        rest=rest,
+    )
+
+
+def claims(study: Study) -> tuple[Claim, ...]:
+    """What the study claims on each account, for all uploads that it reserves."""
+    rows = []
+    for account, delta in (
+        (Account.TRAINING, study.privacy.delta),
+        (Account.HOLDOUT, study.privacy.holdout_delta),
+    ):
+        total = study.mu_squared(account)
+        rows.append(Claim(account.value, math.sqrt(total), epsilon_of(total, delta), delta, study.privacy.collusion))
+    return tuple(rows)
+
+
+def releasable(
+    study: Study,
+    model: SurvivalModel,
+    released: Released,
+    accounts: Accounts,
+    policy: Policy,
+    checked: SelfCheck,
+) -> ReleasableEvidence:
+    """Put together everything a verdict may look at."""
+    references = build(reference_plan(study), model)
+    return ReleasableEvidence(
+        claims=claims(study),
+        ledger=examine(accounts.history, run=study.run_id.hex(), delta=study.privacy.delta),
+        mechanism=checked.mechanism,
+        sensitivity=checked.sensitivity,
+        attack=decode_attack(study, released.attack, policy.alpha),
+        positive_control=positive_control(references, model, ScoreBins(), alpha=policy.alpha),
+        baseline_grid_days=min(b - a for a, b in zip(model.grid, model.grid[1:], strict=False)),
+    )

@@ -1,0 +1,5 @@
+"""`python -m nodes.cli` is `haemfed`."""
+
+from nodes.cli import main
+
+main()

@@ -1,0 +1,30 @@
+"""Options that several commands share, and reading the files they name."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodes.config import CoordinatorConfig, SiteConfig, load
+
+SiteOption = Annotated[Path, typer.Option("--config", "-c", help="site.toml of this hospital.", show_default=True)]
+CoordinatorOption = Annotated[Path, typer.Option("--config", "-c", help="coordinator.toml.", show_default=True)]
+StudyArgument = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
+
+
+def site(path: Path) -> SiteConfig:
+    """Read a site's configuration."""
+    return load(SiteConfig, path)
+
+
+def coordinator(path: Path) -> CoordinatorConfig:
+    """Read the coordinator's configuration."""
+    return load(CoordinatorConfig, path)
+
+
+def now() -> dt.datetime:
+    """The present, with time zone."""
+    return dt.datetime.now(dt.UTC)

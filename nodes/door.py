@@ -1,0 +1,201 @@
+"""The one place where a vector becomes a message.
+
+    clipped float sum ─▶ charge the ledger ─▶ round + exact noise share ─▶ tag + masks ─▶ store ─▶ send
+
+Whoever reads this file has read the way out of a hospital; there is no second one. Only queries that stand in the
+signed study pass, only while their stage has round numbers left, and never before the charge and the bytes are durable
+together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dp.errors import UploadsExhausted
+from dp.noise_shares import Lattice, decode, draw, encode, lattice
+from dp.queries import Float64, Query
+from nodes.errors import PeerProblem, StudyStopped
+from nodes.session import Session
+from nodes.study import Stage, Study
+from secagg.client import Client
+from secagg.keys import hedged_key
+from secagg.lanes import WIDE, unpack
+from secagg.manifest import Terms
+from secagg.masks import Keystream
+from secagg.messages import Finish, Step, Sum, Upload
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What may be shown while a study runs: public or released numbers only.
+
+    Args:
+        kind: the stage.
+        index: completed sums of this stage.
+        steps: wanted sums of this stage.
+        round: the round number just completed or uploaded for.
+        roster: names of the sites in it.
+        event: "upload" or "sum".
+    """
+
+    kind: str
+    index: int
+    steps: int
+    round: int
+    roster: tuple[str, ...]
+    event: str
+
+
+class Records(Protocol):
+    """What the door needs kept durably; `nodes.accounts` joins ledger and database."""
+
+    def charge_and_store(self, query: Query, round_number: int, context: bytes, words: bytes) -> None:
+        """Append the debit and store the upload in one transaction; raises before anything if the stage is spent."""
+
+    def stored_upload(self, round_number: int) -> tuple[bytes, bytes] | None:
+        """Return (context, words) of an earlier upload under this number."""
+
+    def keep_sum(self, position: int, total: Sum) -> None:
+        """Store an applied sum."""
+
+
+class Door:
+    """`dp.SecureSum` over a live session.
+
+    Args:
+        study: the signed study.
+        member: this site's index in the manifest.
+        client: the protocol client.
+        session: delivers sums and steps in order.
+        records: ledger and database.
+        noise_secret: 32 bytes of this site, mixed into every round's randomness (hedge against a cloned generator).
+        entropy: returns n fresh bytes from the operating system.
+        progress: told of every upload and sum.
+        replay: sums that this site had applied before its last start, oldest first.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        member: int,
+        client: Client,
+        session: Session,
+        records: Records,
+        *,
+        noise_secret: bytes,
+        entropy: Callable[[int], bytes] = os.urandom,
+        progress: Callable[[Progress], None] = lambda _: None,
+        replay: tuple[Sum, ...] = (),
+    ) -> None:
+        self._study = study
+        self._member = member
+        self._client = client
+        self._session = session
+        self._records = records
+        self._noise_secret = noise_secret
+        self._entropy = entropy
+        self._progress = progress
+        self._replay = list(reversed(replay))
+        self._applied = 0
+        self._stage = ""
+        self._start = self._end = 0  # round numbers (start, end] belong to the present stage
+        self._last_sum = 0
+        self._names = {site.index: site.name for site in study.sites}
+
+    def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
+        """Take part in one sum and return it decoded; see `dp.SecureSum`.
+
+        Raises:
+            StudyInvalid: the study contains no such query.
+            UploadsExhausted: the stage's round numbers are used up; the next query of the study takes this round.
+            PeerError: a sum was forged or the coordinator broke the protocol; the study is over at this site.
+            StudyStopped: the coordinator ended the run before this query was summed.
+        """
+        stage = self._study.stage_of(query)
+        self._enter(stage)
+        while True:
+            match self._head():
+                case Sum() as total:
+                    self._client.admit(total.round, total.roster)
+                    self._check_window(stage, total.round)
+                    return self._accept(stage, query, total)
+                case Step() as step:
+                    self._client.admit(step.round, step.roster)
+                    self._check_window(stage, step.round)
+                    self._session.done()
+                    self._upload(stage, query, step, contribution)
+                case Finish() as finish:
+                    raise StudyStopped(
+                        f"the coordinator ended the study before {query.kind!r} was summed: {finish.reason}"
+                    )
+
+    def _head(self) -> Sum | Step | Finish:
+        return self._replay[-1] if self._replay else self._session.head()
+
+    def _enter(self, stage: Stage) -> None:
+        if stage.kind != self._stage:
+            self._stage = stage.kind
+            self._start = max(self._start, self._last_sum)
+            self._end = self._start + stage.uploads
+
+    def _check_window(self, stage: Stage, round_number: int) -> None:
+        if round_number > self._end:
+            self._start = self._end
+            raise UploadsExhausted(f"stage {stage.kind!r} ends with round {self._end}")
+
+    def _terms(self, query: Query, roster_size: int) -> tuple[Lattice, Terms]:
+        grid = lattice(query, roster_size, self._study.privacy.collusion)
+        return grid, Terms(
+            query=query.digest(),
+            length=query.length,
+            share_variance=grid.share_variance,
+            honest=grid.honest,
+            steps=grid.steps,
+            clamp=grid.clamp,
+            total_bound=grid.total_bound,
+        )
+
+    def _accept(self, stage: Stage, query: Query, total: Sum) -> Float64:
+        grid, terms = self._terms(query, len(total.roster))
+        if self._applied < self._client.sums:
+            # Checked and taken into the client's transcript before this process started; only the model needs it again.
+            coordinates = unpack(np.frombuffer(total.words, dtype="<u8")[:-2].astype(np.uint64), query.length, WIDE)
+        else:
+            coordinates = self._client.accept(total, terms)
+        if self._replay:
+            self._replay.pop()
+        else:
+            self._records.keep_sum(self._applied, total)
+            self._session.done()
+        self._applied += 1
+        self._last_sum = total.round
+        self._report(stage, query.index + 1, total.round, total.roster, "sum")
+        return decode(coordinates, query, grid)
+
+    def _upload(self, stage: Stage, query: Query, step: Step, contribution: Callable[[], Float64]) -> None:
+        grid, terms = self._terms(query, len(step.roster))
+        context = self._client.context(step.round, step.roster, terms)
+        if (stored := self._records.stored_upload(step.round)) is not None:
+            # Never two vectors under one number: the identical bytes again, or nothing.
+            if stored[0] != context.digest:
+                raise PeerProblem(
+                    f"round {step.round} was asked for twice with different terms; this site answers a round once"
+                )
+            self._session.send(Upload(self._member, step.round, stored[1]))
+            return
+        context = self._client.open(step, terms)
+        stream = Keystream(hedged_key(self._entropy(32), self._noise_secret, context.digest))
+        coordinates = encode(contribution(), query, grid) + draw(stream, query.length)
+        upload = self._client.upload(context, coordinates)
+        self._records.charge_and_store(query, step.round, context.digest, upload.words)
+        self._session.send(upload)
+        self._report(stage, query.index, step.round, step.roster, "upload")
+
+    def _report(self, stage: Stage, index: int, number: int, roster: tuple[tuple[int, bytes], ...], event: str) -> None:
+        names = tuple(self._names[member] for member, _ in roster)
+        self._progress(Progress(stage.kind, index, stage.steps, number, names, event))

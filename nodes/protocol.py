@@ -1,0 +1,228 @@
+"""Projections of a study onto the rooms that learn and audit, and the draft of a study from their public constants."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from audits.errors import AuditError
+from audits.histogram import MEMBERS, NONMEMBERS, ScoreBins, members_query, nonmembers_query
+from dp.calibration import split_budget
+from dp.errors import DPError
+from dp.noise_shares import lattice
+from dp.queries import Account, Query
+from harmonize.profile import Profile
+from models.errors import ModelsError
+from models.plan import Spec, schedule
+from models.presets import Preset
+from models.training import initial_weights
+from nodes.errors import StudyInvalid
+from nodes.references import reference_digest
+from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
+
+TRAINING_SHARES: Mapping[str, float] = {"gradient": 0.85, "breslow": 0.10, MEMBERS: 0.05}
+"""How the training patients' μ² is split; declared in the study through its multipliers."""
+
+HOLDOUT_SHARES: Mapping[str, float] = {"concordance": 0.70, "calibration": 0.15, NONMEMBERS: 0.15}
+"""How the holdout patients' μ² is split."""
+
+SPARE_UPLOADS: Mapping[str, int] = {"breslow": 1}
+"""Uploads beyond the wanted steps. A model without recalibration is a worse model; an evaluation that a broken round
+costs is reported as not released, which is cheaper than doubling its noise for everybody."""
+
+MINIMUM_MEMBERS = 4
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the author of a study decides.
+
+    Args:
+        epsilon, delta: total for a training patient against coordinator and c colluding sites.
+        holdout_epsilon, holdout_delta: the same for a holdout patient.
+        patient_cap: public cap on the patients of one site.
+        declared_patients: training patients of all sites, as declared by people (sum of size bands).
+        deadline_seconds: a site that has not uploaded by then is missing.
+        patience_seconds: how long the coordinator waits for a minimum roster.
+        roster_changes: how often the roster may change.
+    """
+
+    epsilon: float = 2.0
+    delta: float = 1e-5
+    holdout_epsilon: float = 2.0
+    holdout_delta: float = 1e-5
+    patient_cap: int = 4096
+    declared_patients: float = 800.0
+    deadline_seconds: float = 30.0
+    patience_seconds: float = 300.0
+    roster_changes: int = 4
+
+
+def collusion_bound(sites: int) -> int:
+    """C = max(1, ⌊n/5⌋): how many sites the noise does not count on."""
+    return max(1, sites // 5)
+
+
+def spec_of(study: Study) -> Spec:
+    """What `models` reads from a study.
+
+    Raises:
+        StudyInvalid: preset, weights or stages do not fit together.
+    """
+    smallest = study.federation.minimum_roster
+    return Spec(
+        preset=Preset.from_json(study.learning.preset),
+        features=study.learning.features,
+        weights=study.weights,
+        multipliers={stage.kind: stage.multiplier for stage in study.stages},
+        patient_cap=study.privacy.patient_cap,
+        noise_inflation=math.sqrt(smallest / (smallest - study.privacy.collusion)),
+    )
+
+
+def histogram_queries(study: Study) -> tuple[Query, Query]:
+    """The two score histograms of the audit, for members and non-members.
+
+    Raises:
+        StudyInvalid: the study has no such stages.
+    """
+    multipliers = {stage.kind: stage.multiplier for stage in study.stages}
+    try:
+        members, nonmembers = multipliers[MEMBERS], multipliers[NONMEMBERS]
+    except KeyError as error:
+        raise StudyInvalid(f"study {study.name!r} has no stage {error}") from error
+    cap, references = study.privacy.patient_cap, reference_digest(study)
+    return (
+        members_query(ScoreBins(), multiplier=members, patient_cap=cap, references=references),
+        nonmembers_query(ScoreBins(), multiplier=nonmembers, patient_cap=cap, references=references),
+    )
+
+
+def check_plan(study: Study) -> None:
+    """Refuse a study that could be signed and reserved but not run: before anybody signs it.
+
+    Raises:
+        StudyInvalid: preset, weights, stages and lattice do not fit together; names what.
+    """
+    try:
+        wanted = [*schedule(spec_of(study)), *histogram_queries(study)]
+        for query in wanted:
+            study.stage_of(query)
+            for sites in (study.federation.minimum_roster, len(study.sites)):
+                lattice(query, sites, study.privacy.collusion)
+    except (ModelsError, DPError, AuditError, binascii.Error) as error:
+        raise StudyInvalid(f"study {study.name!r} cannot be run: {error}; ask its author for another one") from error
+    asked = Counter(query.kind for query in wanted)
+    if list(asked.items()) != [(stage.kind, stage.steps) for stage in study.stages]:
+        raise StudyInvalid(f"study {study.name!r} lists other stages than its model needs: {dict(asked)}")
+
+
+def draft(
+    name: str,
+    purpose: str,
+    *,
+    profile: Profile,
+    preset: Preset,
+    sites: Sequence[tuple[str, bytes, str]],
+    terms: Terms,
+    seed: bytes,
+    not_after: str,
+    run_number: int = 1,
+) -> Study:
+    """Write an unsigned study.
+
+    Args:
+        name: of the study.
+        purpose: one sentence for the record of processing.
+        profile: the data profile; its variables are the features, in order.
+        preset: model and training constants.
+        sites: (name, Ed25519 public key, declared size band) of each hospital.
+        terms: privacy and federation.
+        seed: public bytes that the initial weights are derived from.
+        not_after: ISO time after which the study is refused.
+        run_number: 1 for the first run.
+
+    Raises:
+        StudyInvalid: fewer than four sites, or the parts do not fit.
+    """
+    if len(sites) < MINIMUM_MEMBERS:
+        raise StudyInvalid(f"a study needs at least {MINIMUM_MEMBERS} hospitals, {len(sites)} were given")
+    collusion = collusion_bound(len(sites))
+    sized = preset.sized(terms.declared_patients)
+    features = tuple(profile.names)
+    weights = initial_weights(sized, len(features), seed)
+    members = tuple(
+        Site(index, site, base64.b64encode(identity).decode(), band)
+        for index, (site, identity, band) in enumerate(sites, start=1)
+    )
+    study = Study(
+        format=FORMAT,
+        name=name,
+        purpose=purpose,
+        profile=profile.profile,
+        profile_digest=profile.digest,
+        run_number=run_number,
+        not_after=not_after,
+        sites=members,
+        learning=Learning(sized.to_json(), features, base64.b64encode(weights).decode()),
+        privacy=Privacy(
+            epsilon=terms.epsilon,
+            delta=terms.delta,
+            holdout_epsilon=terms.holdout_epsilon,
+            holdout_delta=terms.holdout_delta,
+            collusion=collusion,
+            patient_cap=terms.patient_cap,
+        ),
+        federation=Federation(
+            minimum_roster=max((len(sites) + collusion) // 2 + 1, collusion + 2),
+            roster_changes=terms.roster_changes,
+            deadline_seconds=terms.deadline_seconds,
+            patience_seconds=terms.patience_seconds,
+        ),
+        stages=(),
+    )
+    return _with_stages(study, sized, terms)
+
+
+def _with_stages(study: Study, preset: Preset, terms: Terms) -> Study:
+    uploads = {kind: 1 + SPARE_UPLOADS.get(kind, 0) for kind in (*TRAINING_SHARES, *HOLDOUT_SHARES)}
+    uploads["gradient"] = preset.uploads
+    multipliers = {
+        **split_budget(terms.epsilon, terms.delta, {k: (s, uploads[k]) for k, s in TRAINING_SHARES.items()}),
+        **split_budget(
+            terms.holdout_epsilon,
+            terms.holdout_delta,
+            {k: (s, uploads[k]) for k, s in HOLDOUT_SHARES.items()},
+        ),
+    }
+    probe = Spec(preset, study.learning.features, study.weights, multipliers, terms.patient_cap)
+    members = members_query(
+        ScoreBins(), multiplier=multipliers[MEMBERS], patient_cap=terms.patient_cap, references=bytes(32)
+    )
+    nonmembers = nonmembers_query(
+        ScoreBins(), multiplier=multipliers[NONMEMBERS], patient_cap=terms.patient_cap, references=bytes(32)
+    )
+    wanted: dict[str, list[Query]] = {}
+    for query in (*schedule(probe), members, nonmembers):
+        wanted.setdefault(query.kind, []).append(query)
+    stages: list[Stage] = []
+    for kind, queries in wanted.items():
+        first = queries[0]
+        stages.append(
+            Stage(
+                kind=kind,
+                account=Account(first.account).value,
+                steps=len(queries),
+                uploads=uploads[kind],
+                length=first.length,
+                sensitivity=first.sensitivity,
+                multiplier=first.multiplier,
+            )
+        )
+    return msgspec.structs.replace(study, stages=tuple(stages))

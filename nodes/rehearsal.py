@@ -1,0 +1,191 @@
+"""A federation in this process that runs the production path on data without patients.
+
+The audit's self-check needs sums whose contributions are known. Production has no hook for that, because a place where
+a sum could be seen before its noise would be a second door; here the contributions are made up, so nothing is protected
+and everything can be compared. Same client, server, session, door, lattice and noise as in a study.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from audits.mechanism import PathRun
+from dp.queries import Account, Float64, Query
+from nodes.coordinator import Coordinator
+from nodes.door import Door
+from nodes.loopback import LoopbackLink
+from nodes.session import Session
+from nodes.store import CoordinatorRun, StoredSetup, StoredSum
+from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
+from secagg.client import Client
+from secagg.keys import Identity
+from secagg.messages import Complete, Sum
+
+_WAIT = 60.0
+
+
+class MemoryStore:
+    """A coordinator's store without a disk; see `nodes.store.CoordinatorStore`."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, tuple[int, ...], int] = (0, (), 0)
+        self._sums: list[StoredSum] = []
+        self._setup: list[StoredSetup] = []
+        self._end: tuple[str, bool] | None = None
+
+    def state(self, run_id: bytes) -> CoordinatorRun | None:
+        """Return the run."""
+        last, roster, changes = self._last
+        reason, ok = self._end or (None, None)
+        return CoordinatorRun(run_id, last, roster, changes, len(self._sums), reason, ok)
+
+    def last_round(self, _run_id: bytes) -> int:
+        """Return the last round number."""
+        return self._last[0]
+
+    def set_last_round(self, _run_id: bytes, number: int, roster: tuple[int, ...], changes: int) -> None:
+        """Reserve a round number."""
+        self._last = (number, roster, changes)
+
+    def add_setup(self, _run_id: bytes, kind: str, member: int, payload: bytes) -> None:
+        """Keep a set-up message."""
+        self._setup.append(StoredSetup(kind, member, payload))
+
+    def setup(self, _run_id: bytes) -> list[StoredSetup]:
+        """Return the set-up messages."""
+        return list(self._setup)
+
+    def add_sum(
+        self, _run_id: bytes, position: int, number: int, roster: list[tuple[int, bytes]], words: bytes
+    ) -> None:
+        """Keep a sum."""
+        self._sums.append(StoredSum(position, number, tuple(roster), words))
+
+    def sums(self, _run_id: bytes) -> list[StoredSum]:
+        """Return the sums."""
+        return list(self._sums)
+
+    def finish(self, _run_id: bytes, reason: str, *, ok: bool) -> None:
+        """End the run."""
+        self._end = (reason, ok)
+
+
+@dataclass
+class MemoryRecords:
+    """Uploads and sums of one site without a disk; see `nodes.door.Records`."""
+
+    uploads: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    sums: list[Sum] = field(default_factory=list)
+
+    def charge_and_store(self, query: Query, round_number: int, context: bytes, words: bytes) -> None:
+        """Store an upload."""
+        del query
+        self.uploads[round_number] = (context, words)
+
+    def stored_upload(self, round_number: int) -> tuple[bytes, bytes] | None:
+        """Return an upload."""
+        return self.uploads.get(round_number)
+
+    def keep_sum(self, position: int, total: Sum) -> None:
+        """Store a sum."""
+        del position
+        self.sums.append(total)
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """`audits.mechanism.TrainingPath` over the production code.
+
+    Args:
+        sites: hospitals, at least 4.
+        length: coordinates per round.
+        collusion: c.
+        clip: sensitivity of the query.
+        multiplier: z of the query.
+        patient_cap: public cap of the query.
+    """
+
+    sites: int = 6
+    length: int = 256
+    collusion: int = 1
+    clip: float = 3.0
+    multiplier: float = 16.0
+    patient_cap: int = 4096
+
+    def run(self, contributions: Float64) -> PathRun:
+        """Send `contributions` float64[rounds, sites, d] through the path."""
+        rounds = contributions.shape[0]
+        identities = [Identity.generate(os.urandom) for _ in range(self.sites)]
+        study = self._study(identities, rounds)
+        coordinator = Coordinator(
+            study.manifest(),
+            MemoryStore(),
+            max_words=self.length + 2,
+            deadline=_WAIT,
+            patience=_WAIT,
+            notice=lambda _event, _fields: None,
+        )
+        with ThreadPoolExecutor(self.sites) as pool:
+            runs = [
+                pool.submit(self._site, study, index, identities[index - 1], coordinator, contributions[:, index - 1])
+                for index in range(1, self.sites + 1)
+            ]
+            results = [run.result() for run in runs]
+        coordinator.close()
+        for other in results[1:]:
+            if not np.array_equal(results[0], other):
+                raise AssertionError("two sites decoded one sum differently")
+        return PathRun(self._query(0), results[0], self.sites, self.sites - self.collusion)
+
+    def _site(self, study: Study, index: int, identity: Identity, coordinator: Coordinator, rows: Float64) -> Float64:
+        client = Client(
+            study.manifest(),
+            index,
+            identity,
+            entropy=os.urandom,
+            nonce=os.urandom(32),
+            pins=frozenset(study.identities()),
+        )
+        session = Session(
+            client,
+            LoopbackLink(coordinator),
+            keep=lambda _snapshot: None,
+            patience=_WAIT,
+            now=time.monotonic,
+            sleep=time.sleep,
+        )
+        door = Door(study, index, client, session, MemoryRecords(), noise_secret=os.urandom(32))
+        sums = [door(self._query(step), lambda row=row: row) for step, row in enumerate(rows)]  # type: ignore[misc] # bound
+        session.farewell(Complete(index, client.transcript))
+        session.wait_for_end(_WAIT)
+        session.close()
+        return np.stack(sums)
+
+    def _query(self, index: int) -> Query:
+        return Query("gradient", index, self.length, self.clip, self.multiplier, Account.TRAINING, self.patient_cap)
+
+    def _study(self, identities: list[Identity], rounds: int) -> Study:
+        stage = Stage("gradient", "training", rounds, rounds, self.length, self.clip, self.multiplier)
+        return Study(
+            format=FORMAT,
+            name="self-check",
+            purpose="mechanism audit on data without patients",
+            profile="none",
+            profile_digest="",
+            run_number=1,
+            not_after="9999-12-31T00:00:00+00:00",
+            sites=tuple(
+                Site(index, f"site-{index}", base64.b64encode(identity.public).decode(), "none")
+                for index, identity in enumerate(identities, start=1)
+            ),
+            learning=Learning({}, (), ""),
+            privacy=Privacy(1.0, 1e-5, 1.0, 1e-5, self.collusion, self.patient_cap),
+            federation=Federation((self.sites + self.collusion) // 2 + 1, 4, _WAIT, _WAIT),
+            stages=(stage,),
+        )

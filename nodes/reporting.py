@@ -1,0 +1,254 @@
+"""Certificate and DPO report of one run at one site, from its own records."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from audits import certificate, report, verdict
+from audits import report_data as data
+from audits.policy import Policy
+from dp.queries import Account
+from models.predict import SurvivalModel
+from nodes import files
+from nodes.accounts import Accounts
+from nodes.auditing import SelfCheck, releasable
+from nodes.config import SiteConfig
+from nodes.daemon import LOCAL
+from nodes.enrolment import load_identity
+from nodes.places import Places
+from nodes.results import MODEL, Released, load_results, tool
+from nodes.store import SiteStore
+from nodes.study import Stage, Study
+
+CERTIFICATE = "certificate.dsse.json"
+REPORT = "dpo-report.html"
+
+_LEAVES = {
+    "gradient": "noisy sums of clipped gradients; the model",
+    "breslow": "noisy counts and expected deaths; the model's baseline",
+    "concordance": "noisy concordance sums; the C-index",
+    "calibration": "noisy calibration counts",
+    "score-histogram-members": "noisy histogram of attack scores, training patients",
+    "score-histogram-nonmembers": "noisy histogram of attack scores, holdout patients",
+}
+_DELTA_WHY = (
+    "The chance that the guarantee fails outright. It is far below one in the number of patients, so that no single "
+    "patient can be the expected victim."
+)
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What was written.
+
+    Args:
+        outcome: PASS, FAIL(…), INCONCLUSIVE or WITHHELD.
+        headline: the verdict in one sentence.
+        certificate: file.
+        report: file.
+    """
+
+    outcome: verdict.Outcome
+    headline: str
+    certificate: Path
+    report: Path
+
+
+def certify(
+    config: SiteConfig,
+    study: Study,
+    policy: Policy,
+    checked: SelfCheck,
+    *,
+    auditor: Path,
+    officer: Path,
+    now: dt.datetime,
+) -> Certified:
+    """Judge a finished run, sign the certificate with both keys, verify it, and write the report.
+
+    Args:
+        config: the site.
+        study: the finished study.
+        policy: thresholds.
+        checked: self-check on data without patients.
+        auditor: private key file of the auditor.
+        officer: private key file of this site's data protection officer.
+        now: time of issue.
+
+    Raises:
+        NodeError, AuditError: a file is missing or damaged, or a signature does not verify.
+    """
+    places = Places(config.paths)
+    folder = places.run(study.run_id)
+    artefact, model, released = load_results(places, study)
+    with SiteStore(config.paths.database) as store:
+        accounts = Accounts(store, lambda: now)
+    evidence = releasable(study, model, released, accounts, policy, checked)
+    decided = verdict.decide(evidence, policy)
+    facts = _facts(study, model, released, accounts)
+    statement = certificate.statement(
+        artefact, MODEL, facts=facts, evidence=evidence, verdict=decided, policy=policy, issued=now.date()
+    )
+    signers = load_identity(auditor), load_identity(officer)
+    trusted = certificate.TrustedKeys((signers[0].public,), (signers[1].public,))
+    keys = [Ed25519PrivateKey.from_private_bytes(signer.seed) for signer in signers]
+    envelope = certificate.sign(statement, keys[0])
+    envelope = certificate.cosign(envelope, keys[1], artefact=artefact, trusted=trusted, at=now.date())
+    certificate.verify(artefact, envelope, trusted, now.date())
+    files.write(folder / CERTIFICATE, envelope)
+    note = data.CertificateNote(
+        CERTIFICATE,
+        hashlib.sha256(envelope).hexdigest(),
+        statement.predicate.issued,
+        statement.predicate.expires,
+    )
+    page = _report(config, study, released, accounts, evidence, decided, note, artefact, now)
+    files.write(folder / REPORT, report.render_html(page).encode(), private=True)
+    files.write(folder / "dpo-report.json", report.to_json(page), private=True)
+    return Certified(decided.outcome, decided.headline(), folder / CERTIFICATE, folder / REPORT)
+
+
+def _facts(study: Study, model: SurvivalModel, released: Released, accounts: Accounts) -> certificate.Facts:
+    gradient = next(stage for stage in study.stages if stage.kind == "gradient")
+    return certificate.Facts(
+        study=study.digest().hex(),
+        study_name=study.name,
+        run=study.run_id.hex(),
+        model_digest=model.digest,
+        roster=released.largest_roster,
+        collusion=study.privacy.collusion,
+        uploads=sum(upload.event.kind == "gradient" for upload in accounts.uploads_of(study.run_id)),
+        uploads_reserved=gradient.uploads,
+        steps=released.steps,
+        tool=tool(),
+    )
+
+
+def _report(
+    config: SiteConfig,
+    study: Study,
+    released: Released,
+    accounts: Accounts,
+    evidence: verdict.ReleasableEvidence,
+    decided: verdict.Verdict,
+    note: data.CertificateNote,
+    artefact: bytes,
+    now: dt.datetime,
+) -> data.ReportData:
+    views = {
+        account: data.epsilon_views(
+            math.sqrt(study.mu_squared(account)), roster=len(study.sites), collusion=study.privacy.collusion
+        )
+        for account in Account
+    }
+    charged = Counter(upload.event.kind for upload in accounts.uploads_of(study.run_id))
+    local = msgspec.json.decode(
+        files.read(Places(config.paths).run(study.run_id) / LOCAL), type=data.LocalFindings | None
+    )
+    return data.ReportData(
+        site=config.name,
+        generated=now.date().isoformat(),
+        software=tool(),
+        study=_study(study, released, artefact, charged["gradient"]),
+        verdict=decided,
+        certificate=note,
+        evidence=evidence,
+        delta=study.privacy.delta,
+        delta_why=_DELTA_WHY,
+        budgets=tuple(_budget(study, accounts, account) for account in Account),
+        runs=tuple(_line(study, stage, charged[stage.kind], released) for stage in study.stages),
+        training_views=views[Account.TRAINING],
+        holdout_views=views[Account.HOLDOUT],
+        scores=scores(released),
+        local=local,
+    )
+
+
+def _study(study: Study, released: Released, artefact: bytes, uploads: int) -> data.Study:
+    gradient = next(stage for stage in study.stages if stage.kind == "gradient")
+    return data.Study(
+        name=study.name,
+        digest=study.digest().hex(),
+        purpose=study.purpose,
+        legal_basis="",
+        profile=f"{study.profile}, digest {study.profile_digest[:16]}",
+        model=f"DeepSurv, preset {study.learning.preset['name']}",
+        artefact=MODEL,
+        artefact_sha256=hashlib.sha256(artefact).hexdigest(),
+        recipients="the participating hospitals",
+        sites=tuple(site.name for site in study.sites),
+        collusion=study.privacy.collusion,
+        minimum_roster=study.federation.minimum_roster,
+        steps_planned=gradient.steps,
+        steps_completed=released.steps,
+        uploads_reserved=gradient.uploads,
+        uploads=uploads,
+    )
+
+
+def _budget(study: Study, accounts: Accounts, account: Account) -> data.AccountBudget:
+    state = accounts.state
+    budget = state.budgets.get(account)
+    return data.AccountBudget(
+        account=account.value,
+        delta=budget.delta if budget is not None else study.privacy.delta,
+        granted=budget.mu_max**2 if budget is not None else 0.0,
+        spent=state.spent(account),
+        reserved=state.reserved(account),
+        this_study=accounts.spent_by(study.run_id, account),
+    )
+
+
+def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.RunLine:
+    completed = {"gradient": released.steps, "breslow": int(released.recalibrated)}
+    for kind in ("concordance", "calibration"):
+        completed[kind] = int(released.evaluation.get(kind) is not None)
+    completed["score-histogram-members"] = int(released.members is not None)
+    completed["score-histogram-nonmembers"] = int(released.nonmembers is not None)
+    return data.RunLine(
+        run=study.run_id.hex()[:8],
+        stage=stage.kind,
+        account=stage.account,
+        uploads=uploads,
+        completed=completed[stage.kind],
+        multiplier=stage.multiplier,
+        mu=math.sqrt(uploads) / stage.multiplier,
+        leaves=_LEAVES[stage.kind],
+    )
+
+
+def scores(released: Released) -> tuple[data.ReleasedScore, ...]:
+    """Released evaluation as the report prints it."""
+    lines = []
+    concordance = released.evaluation.get("concordance")
+    name = "C-index (within hospitals)"
+    if isinstance(concordance, dict):
+        note = "95 % interval: sampling of patients and the noise of the release"
+        lines.append(data.ReleasedScore(name, concordance["estimate"], concordance["low"], concordance["high"], note))
+    else:
+        lines.append(data.ReleasedScore(name, None, None, None, "not released: its only upload was lost"))
+    calibration = released.evaluation.get("calibration")
+    if isinstance(calibration, dict):
+        for point in calibration["overall"]:
+            observed, error, predicted = point["observed"], point["observed_error"], point["predicted"]
+            if observed is None or error is None:
+                continue
+            note = f"observed; the model predicts {predicted:.0%} on average" if predicted is not None else "observed"
+            lines.append(
+                data.ReleasedScore(
+                    f"Death before {point['days']:.0f} days",
+                    observed,
+                    observed - 1.96 * error,
+                    observed + 1.96 * error,
+                    note,
+                )
+            )
+    return tuple(lines)

@@ -1,0 +1,121 @@
+"""What a finished run leaves in its folder: the model file, equal at every site, and what was released beside it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import rfc8785
+
+from dp.budget import epsilon_of
+from dp.queries import Account
+from models import artefact
+from models.predict import SurvivalModel
+from nodes import files
+from nodes.errors import StorageProblem
+from nodes.evidence import AttackSums
+from nodes.places import Places
+from nodes.site import Finished
+from nodes.study import Study
+
+MODEL = "model.safetensors"
+RELEASED = "released.json"
+
+_LIMITS = (
+    "Trained on adults with acute myeloid leukaemia, under their hospitals' treatment of the time; no medical device.",
+    "Hazard ratios are constant over time; survival is not predicted beyond the horizon.",
+    "Differential privacy blurs effects that few patients carry.",
+)
+
+
+class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Released beside the model: scores, steps and the audit's two histograms; equal at every site.
+
+    Args:
+        evaluation: summary of the released holdout scores.
+        steps: completed training steps.
+        largest_roster: most sites in one sum.
+        recalibrated: whether the baseline was recalibrated.
+        members, nonmembers: noisy score histograms, null where not released.
+        transcript: digest of all sums, hex.
+    """
+
+    evaluation: dict[str, object]
+    steps: int
+    largest_roster: int
+    recalibrated: bool
+    members: tuple[float, ...] | None
+    nonmembers: tuple[float, ...] | None
+    transcript: str
+
+    @property
+    def attack(self) -> AttackSums:
+        """The histograms as the audit takes them."""
+        return AttackSums(self.members, self.nonmembers)
+
+
+def tool() -> str:
+    """Name and version of this software."""
+    return f"haemfed {version('haemfed')}"
+
+
+def write_results(places: Places, finished: Finished) -> Path:
+    """Write model and released numbers; returns the model file.
+
+    Raises:
+        StorageProblem: disk full, or not writable; nothing is half-written.
+    """
+    folder = places.run(finished.study.run_id)
+    files.make_private_directory(folder)
+    model = folder / MODEL
+    files.write(model, artefact.to_bytes(finished.outcome.model, _card(finished)))
+    released = Released(
+        finished.outcome.evaluation.summary(),
+        finished.outcome.trained.steps_done,
+        finished.largest_roster,
+        finished.outcome.recalibrated,
+        finished.attack.members,
+        finished.attack.nonmembers,
+        finished.transcript,
+    )
+    files.write(folder / RELEASED, rfc8785.dumps(msgspec.to_builtins(released)))
+    return model
+
+
+def load_results(places: Places, study: Study) -> tuple[bytes, SurvivalModel, Released]:
+    """Read what `write_results` wrote.
+
+    Raises:
+        StorageProblem: the run has not finished here, or a file is damaged.
+        ArtefactError: the model file is damaged.
+    """
+    folder = places.run(study.run_id)
+    data = files.read(folder / MODEL)
+    model, _ = artefact.from_bytes(data)
+    try:
+        released = msgspec.json.decode(files.read(folder / RELEASED), type=Released)
+    except msgspec.DecodeError as error:
+        raise StorageProblem(f"{folder / RELEASED}: damaged ({error}); run the site again on this study") from error
+    return data, model, released
+
+
+def _card(finished: Finished) -> dict[str, object]:
+    study = finished.study
+    mu_squared = study.mu_squared(Account.TRAINING)
+    return {
+        "profile": {"name": study.profile, "digest": study.profile_digest},
+        "study": {"name": study.name, "digest": study.digest().hex(), "run": study.run_id.hex()},
+        "transcript": finished.transcript,
+        "metrics": finished.outcome.evaluation.summary(),
+        "intended_use": study.purpose,
+        "limits": list(_LIMITS),
+        "privacy": {
+            "unit": "one patient, add or remove",
+            "epsilon": epsilon_of(mu_squared, study.privacy.delta),
+            "delta": study.privacy.delta,
+            "mu": mu_squared**0.5,
+            "against": f"coordinator and {study.privacy.collusion} colluding site(s)",
+        },
+        "software": tool(),
+    }

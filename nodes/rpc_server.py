@@ -1,0 +1,134 @@
+"""The coordinator's end of the streams: gRPC over mutual TLS, one thread per connected site."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent import futures
+from contextlib import suppress
+
+import grpc
+
+from nodes import wire
+from nodes.coordinator import Coordinator, Outbox
+from nodes.errors import NodeError, PortInUse
+from nodes.proto import federation_pb2 as pb
+from nodes.proto.federation_pb2_grpc import FederationServicer, add_FederationServicer_to_server
+from nodes.tls import Credentials
+from secagg.errors import SecaggError, UnexpectedMessage
+from secagg.messages import Hello
+
+_SPARE_THREADS = 4
+
+
+class Servicer(FederationServicer):
+    """Joins each stream to the coordinator.
+
+    Args:
+        coordinator: the running study.
+        names: member index → site name; a certificate speaks only for its own name.
+    """
+
+    def __init__(self, coordinator: Coordinator, names: Mapping[int, str]) -> None:
+        self._coordinator = coordinator
+        self._names = names
+
+    def Session(  # noqa: N802 -- named by the protocol definition
+        self, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
+    ) -> Iterator[pb.ToSite]:
+        """Serve one site until either side ends the stream."""
+        hello = self._greet(requests, context)
+        try:
+            outbox = self._coordinator.attach(hello)
+        except SecaggError as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except NodeError as error:
+            context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        reader = threading.Thread(target=self._read, args=(hello.member, outbox, requests, context), daemon=True)
+        reader.start()
+        context.add_callback(outbox.close)
+        while (message := outbox.messages.get()) is not None:
+            yield wire.to_site(message)
+        self._coordinator.detach(hello.member, outbox)
+
+    def _greet(self, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext) -> Hello:
+        try:
+            hello = wire.from_site(next(requests))
+        except (StopIteration, grpc.RpcError, SecaggError):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a Hello")
+        if not isinstance(hello, Hello):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a Hello")
+        # The stubs say int; gRPC hands out bytes.
+        presented = {bytes(name).decode() for name in context.auth_context().get("x509_common_name", ())}
+        expected = self._names.get(hello.member)
+        if expected is None or expected not in presented:
+            context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate is for {', '.join(sorted(presented)) or 'nobody'}, not for member {hello.member}",
+            )
+        return hello
+
+    def _read(
+        self, member: int, outbox: Outbox, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
+    ) -> None:
+        try:
+            for request in requests:
+                message = wire.from_site(request)
+                if isinstance(message, Hello):
+                    raise UnexpectedMessage(f"member {member} sent a second Hello on one connection")
+                self._coordinator.deliver(member, outbox, message)
+        except grpc.RpcError:
+            pass  # the stream broke: the same as its end
+        except SecaggError as error:
+            context.set_code(grpc.StatusCode.INVALID_ARGUMENT)
+            context.set_details(str(error))
+        except NodeError:
+            pass  # the coordinator keeps its own failure and ends
+        finally:
+            # Detach at once: the others' round must not wait for this stream's writer to notice.
+            with suppress(NodeError):
+                self._coordinator.detach(member, outbox)
+            outbox.close()
+
+
+def serve(
+    coordinator: Coordinator,
+    names: Mapping[int, str],
+    *,
+    address: str,
+    tls: Credentials,
+    max_message_bytes: int,
+) -> tuple[grpc.Server, int]:
+    """Start serving.
+
+    Returns:
+        The running server and the port it listens on (useful when `address` asks for port 0).
+
+    Raises:
+        PortInUse: the address cannot be bound.
+    """
+    server = grpc.server(
+        futures.ThreadPoolExecutor(max_workers=len(names) * 2 + _SPARE_THREADS, thread_name_prefix="site"),
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.keepalive_time_ms", 15_000),
+            ("grpc.keepalive_timeout_ms", 15_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ],
+    )
+    add_FederationServicer_to_server(Servicer(coordinator, names), server)  # type: ignore[no-untyped-call] # generated
+    credentials = grpc.ssl_server_credentials(
+        [(tls.key, tls.certificate)], root_certificates=tls.authority, require_client_auth=True
+    )
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise PortInUse(
+            f"cannot listen on {address}: the port is in use or not allowed; stop the other program or set `listen` in "
+            "coordinator.toml"
+        ) from error
+    server.start()
+    return server, port

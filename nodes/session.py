@@ -1,0 +1,227 @@
+"""One site's conversation with the coordinator: connect, set up keys, reconnect, and hand over sums and steps in order.
+
+The rule that everything rests on: **persist, then send**. Whatever the protocol client returned is sent only after its
+secret state is on the disk, so that a kill between any two statements can repeat identical bytes but never mask anew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from nodes.errors import CoordinatorUnreachable
+from secagg.client import Client
+from secagg.messages import Finish, FromServer, Hello, Step, Sum, ToServer
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach the coordinator
+_POLL = 0.05  # seconds between two looks while nothing but the end is waited for
+
+
+class Disconnected(Exception):  # noqa: N818 -- a condition the session handles, not an error anybody sees
+    """The stream is gone; what was sent may or may not have arrived."""
+
+
+class Connection(Protocol):
+    """One open stream to the coordinator."""
+
+    def send(self, message: Hello | ToServer) -> None:
+        """Queue a message. Raises Disconnected."""
+
+    def receive(self) -> FromServer:
+        """Wait for the next message. Raises Disconnected."""
+
+    def waiting(self) -> bool:
+        """Whether `receive` would return at once."""
+
+    def close(self) -> None:
+        """Give the stream up."""
+
+
+class Link(Protocol):
+    """Whatever reaches the coordinator: gRPC over mTLS, or a queue in the same process."""
+
+    def connect(self) -> Connection:
+        """Open a stream. Raises Disconnected."""
+
+
+class Session:
+    """Delivers what the coordinator sends as one ordered sequence of `Sum`, `Step` and `Finish`.
+
+    Args:
+        client: the protocol client; its state says which sums are missing after a reconnect.
+        link: opens streams.
+        keep: writes the client's secret snapshot durably.
+        patience: seconds without a connection before giving up.
+        now: a monotonic clock in seconds.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        link: Link,
+        *,
+        keep: Callable[[bytes], None],
+        patience: float,
+        now: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._client = client
+        self._link = link
+        self._keep = keep
+        self._patience = patience
+        self._now = now
+        self._sleep = sleep
+        self._connection: Connection | None = None
+        self._queue: deque[Sum | Step | Finish] = deque()
+        self._lost_at: float | None = None
+        self._last_words: ToServer | None = None
+        self._pause = _FIRST_PAUSE
+
+    def head(self) -> Sum | Step | Finish:
+        """Return the next thing to deal with, without removing it; waits and reconnects as needed.
+
+        Raises:
+            CoordinatorUnreachable: no connection within the patience.
+        """
+        while True:
+            try:
+                self._drain()
+            except Disconnected as error:
+                self._drop()
+                self._pause_before_retry(error)
+                continue
+            # The server follows a Step only when that round is over: a Step with anything behind it is dead, and
+            # uploading for it would spend budget on a round that cannot open.
+            while len(self._queue) > 1 and isinstance(self._queue[0], Step):
+                self._queue.popleft()
+            return self._queue[0]
+
+    def done(self) -> None:
+        """Remove the head: it has been dealt with."""
+        if self._queue:
+            self._queue.popleft()
+
+    def send(self, message: Hello | ToServer) -> None:
+        """Persist the client's state and send; a stream that broke meanwhile is found out by the next `head`."""
+        self._keep(self._client.snapshot())
+        if self._connection is None:
+            return
+        try:
+            self._connection.send(message)
+        except Disconnected:
+            self._drop()
+
+    def farewell(self, message: ToServer) -> None:
+        """Say that this site has nothing left to sum; repeated after a reconnect and to every further step."""
+        self._last_words = message
+        self.send(message)
+
+    def wait_for_end(self, seconds: float) -> str | None:
+        """Stay until the coordinator ends the run, at most so long: nothing is missing here any more.
+
+        Returns:
+            The coordinator's reason, or None if it did not end the run in time.
+        """
+        until = self._now() + seconds
+        while self._now() < until:
+            try:
+                self._poll()
+            except Disconnected:
+                self._drop()
+                self._sleep(_FIRST_PAUSE)
+            match self._queue[0] if self._queue else None:
+                case Finish() as finish:
+                    return finish.reason
+                case Sum():
+                    return "a sum after the last one of the study"
+                case Step():
+                    self.done()
+                    if self._last_words is not None:
+                        self.send(self._last_words)
+                case None:
+                    self._sleep(_POLL)
+        return None
+
+    def close(self) -> None:
+        """Close the stream, if one is open."""
+        self._drop()
+
+    def _drain(self) -> None:
+        """Wait for something to deal with, and take what else has arrived."""
+        while not self._queue:
+            self._take(self._open(), self._receive())
+        self._poll()
+
+    def _poll(self) -> None:
+        """Take what has arrived, without waiting."""
+        if self._connection is None and self._queue:
+            return
+        connection = self._open()
+        while self._connection is connection and connection.waiting():
+            try:
+                self._take(connection, self._receive())
+            except Disconnected:
+                # Sums and a Finish that have arrived are still good; a Step cannot be answered any more.
+                self._queue = deque(each for each in self._queue if not isinstance(each, Step))
+                if not self._queue:
+                    raise
+                self._hang_up()
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._introduce(self._link.connect())
+        if self._connection is None:
+            raise Disconnected("the stream broke at once")
+        return self._connection
+
+    def _receive(self) -> FromServer:
+        message = self._open().receive()
+        self._lost_at, self._pause = None, _FIRST_PAUSE
+        return message
+
+    def _take(self, connection: Connection, message: FromServer) -> None:
+        match message:
+            case Step():
+                self._queue.extend(message.missed)
+                self._queue.append(message)
+            case Finish():
+                self._queue.extend(message.missed)
+                self._queue.append(message)
+            case _:
+                replies = self._client.receive(message)
+                self._keep(self._client.snapshot())
+                for reply in replies:
+                    connection.send(reply)
+
+    def _introduce(self, connection: Connection) -> None:
+        # Known before anything can fail, so that whatever fails gives the stream up.
+        self._connection = connection
+        messages: list[Hello | ToServer] = [self._client.hello(), *self._client.begin()]
+        if self._last_words is not None:
+            messages.append(self._last_words)
+        self._keep(self._client.snapshot())
+        for message in messages:
+            connection.send(message)
+
+    def _pause_before_retry(self, error: Disconnected) -> None:
+        if self._lost_at is None:
+            self._lost_at = self._now()
+        if self._now() - self._lost_at >= self._patience:
+            raise CoordinatorUnreachable(
+                f"no connection to the coordinator for {self._patience:g} s ({error}); check that it runs and that "
+                "`coordinator` in site.toml names its address; nothing is lost, start the site again"
+            ) from error
+        self._sleep(self._pause)
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def _drop(self) -> None:
+        # Queued sums are not lost: the next Hello says how many this site has applied, the rest is sent again.
+        self._queue.clear()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,211 @@
+"""A hospital's daemon for one study: policy → data → sums through the door → model, evidence and report.
+
+Everything can be interrupted anywhere. What was charged stays charged, what was summed is replayed from this site's own
+records, and starting the same command again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dp.queries import Account
+from models.plan import Outcome, survival_plan
+from nodes import files
+from nodes.accounts import Accounts
+from nodes.approval import check_study
+from nodes.cohort import Cohort, load_cohort
+from nodes.config import SiteConfig
+from nodes.door import Door, Progress
+from nodes.ending import COMPLETE, end, hold_to_snapshot, is_complete
+from nodes.enrolment import load_identity
+from nodes.errors import StorageProblem, StudyStopped
+from nodes.evidence import AttackSums, attack_sums
+from nodes.places import Places, load_secrets
+from nodes.protocol import spec_of
+from nodes.session import Link, Session
+from nodes.store import SiteStore
+from nodes.study import Study, require_current
+from secagg.client import Client
+from secagg.errors import SecaggError
+from secagg.keys import Identity
+from secagg.messages import Complete, Refused
+
+_NONCE = 32
+_FAREWELL_PATIENCE = 5.0  # seconds: all sums are here, the coordinator only wants to know
+
+Watch = Callable[[Progress, float], None]
+"""Told of every upload and sum, with the training μ² that this run has spent so far."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a completed study leaves at a site before anything is written.
+
+    Args:
+        study: the signed study.
+        outcome: model and released evaluation, equal at every site.
+        attack: released score histograms, equal at every site; None where not released.
+        cohort: this site's patients, for the local audit.
+        transcript: digest of all sums in order, hex.
+        rosters: largest roster of the run.
+    """
+
+    study: Study
+    outcome: Outcome
+    attack: AttackSums
+    cohort: Cohort
+    transcript: str
+    largest_roster: int
+
+
+def run_study(
+    study: Study,
+    config: SiteConfig,
+    link: Link,
+    *,
+    watch: Watch,
+    deliver: Callable[[Finished], None],
+    delivered: Callable[[], bool],
+    entropy: Callable[[int], bytes] = os.urandom,
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    sleep: Callable[[float], None] = time.sleep,
+) -> Finished | None:
+    """Take part in a study from wherever this site stands in it, to its end.
+
+    The caller holds the data directory's lock.
+
+    Args:
+        study: validated: signed by every site, not expired.
+        config: this site.
+        link: reaches the coordinator.
+        watch: progress, public and released facts only.
+        deliver: writes down what the study left. It runs before the run is closed here: killed in between, the next
+            start replays this site's own records and delivers again.
+        delivered: whether that has happened.
+        entropy: the operating system's generator.
+        now: the clock.
+        sleep: waits between attempts to connect.
+
+    Returns:
+        What the study left, or None if it was complete here before.
+
+    Raises:
+        NodeError: see `nodes.errors`; whatever was charged is in the ledger.
+        SecaggError: the coordinator or a peer broke the protocol, or a sum was forged; the study is over here.
+    """
+    places = Places(config.paths)
+    identity = load_identity(config.paths.identity)
+    secrets = load_secrets(places)
+    with SiteStore(config.paths.database) as store:
+        accounts = Accounts(store, now)
+        keys = config.paths.session(study.run_id)
+        if is_complete(accounts, study, keys, delivered=delivered()):
+            return None
+        if not accounts.is_open(study.run_id):
+            require_current(study, now())
+        pins = check_study(study, config, identity, accounts)
+        cohort = load_cohort(study, places.table(study.profile), secrets.split)
+        hold_to_snapshot(places, study, cohort)
+        accounts.open(study)
+        party = _join(study, config, link, identity, pins, accounts, secrets.noise, watch, entropy, sleep)
+        try:
+            outcome = survival_plan(spec_of(study), cohort.train, cohort.holdout, party.door)
+            attack = attack_sums(study, outcome.model, cohort, party.door)
+            transcript = party.client.transcript
+            finished = Finished(study, outcome, attack, cohort, transcript.hex(), max(party.sizes, default=0))
+            # First the word that the others wait for, then our own results; the end of the run changes neither.
+            party.session.farewell(Complete(party.member, transcript))
+            deliver(finished)
+            reason = party.session.wait_for_end(_FAREWELL_PATIENCE)
+        except (SecaggError, StudyStopped) as error:
+            # Final here: a broken protocol, a forged sum, or an end before the last sum. What was not used returns.
+            if isinstance(error, SecaggError):
+                party.session.farewell(Refused(party.member, error.code))
+            end(accounts, study, keys, f"stopped: {error}")
+            raise
+        finally:
+            party.session.close()
+        end(accounts, study, keys, COMPLETE)
+    if reason not in (None, COMPLETE):
+        raise StudyStopped(f"all sums and the model are here, but the coordinator ended the study with: {reason}")
+    return finished
+
+
+@dataclass(frozen=True)
+class _Party:
+    """This site in a running study; `sizes` are the rosters of the sums seen so far."""
+
+    member: int
+    client: Client
+    session: Session
+    door: Door
+    sizes: list[int]
+
+
+def _join(
+    study: Study,
+    config: SiteConfig,
+    link: Link,
+    identity: Identity,
+    pins: frozenset[bytes],
+    accounts: Accounts,
+    noise_secret: bytes,
+    watch: Watch,
+    entropy: Callable[[int], bytes],
+    sleep: Callable[[float], None],
+) -> _Party:
+    member, keys = study.site(config.name).index, config.paths.session(study.run_id)
+    client = Client(
+        study.manifest(),
+        member,
+        identity,
+        entropy=entropy,
+        nonce=entropy(_NONCE),  # memory only: a restored disk or a cloned machine cannot repeat a mask key
+        pins=pins,
+        snapshot=files.read_private(keys) if keys.exists() else None,
+        last_round=accounts.last_round(study.run_id),
+    )
+    replay = accounts.sums(study.run_id)
+    if len(replay) < client.sums:
+        raise StorageProblem(
+            f"{config.paths.database}: holds {len(replay)} sums of study {study.name!r}, this site has applied "
+            f"{client.sums}: the database was restored from a backup; the study is over here, join the next run"
+        )
+    session = Session(
+        client, link, keep=_keeper(keys), patience=config.reconnect_patience, now=time.monotonic, sleep=sleep
+    )
+    sizes: list[int] = []
+
+    def report(progress: Progress) -> None:
+        if progress.event == "sum":  # an upload may belong to a round that never completes, here and nowhere else
+            sizes.append(len(progress.roster))
+        watch(progress, accounts.spent_by(study.run_id, Account.TRAINING))
+
+    door = Door(
+        study,
+        member,
+        client,
+        session,
+        accounts.records(study),
+        noise_secret=noise_secret,
+        entropy=entropy,
+        progress=report,
+        replay=replay,
+    )
+    return _Party(member, client, session, door, sizes)
+
+
+def _keeper(path: Path) -> Callable[[bytes], None]:
+    last: list[bytes] = []
+
+    def keep(snapshot: bytes) -> None:
+        if last != [snapshot]:
+            files.write(path, snapshot, private=True)
+            last[:] = [snapshot]
+
+    return keep

@@ -1,0 +1,86 @@
+"""`docs/tutorials/first-consortium.md` by hand: provisioning by files, up to a study that every site has signed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from nodes import cli
+from nodes import study as studies
+from nodes.cli import terminal
+from nodes.demo import sources
+from nodes.demo.cohort import hospitals
+
+pytest.importorskip("SurvSet", reason="the demo's patients come with the extra `demo`")
+FINGERPRINT = re.compile(r"^  ([A-Z2-7]{4}(?:-[A-Z2-7]{4}){7})$", re.MULTILINE)
+POLICY = """\
+minimum_roster = 3
+minimum_collusion = 1
+minimum_cohort = 20
+allowed_profiles = ["aml"]
+allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
+                       "score-histogram-members", "score-histogram-nonmembers"]
+minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
+[accounts.training]
+max_epsilon_per_study = 2.0
+max_epsilon_total = 2.0
+delta = 1e-5
+[accounts.holdout]
+max_epsilon_per_study = 2.0
+max_epsilon_total = 2.0
+delta = 1e-5
+[peers]
+"""
+
+
+def test_from_empty_folders_to_a_signed_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(terminal.out, "width", 300)
+
+    def haemfed(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["haemfed", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        spoken = capsys.readouterr()
+        assert ended.value.code == 0, spoken.err
+        return spoken.out
+
+    def fingerprint(text: str) -> str:
+        found = FINGERPRINT.search(text)
+        assert found, text
+        return found[1]
+
+    telephone = fingerprint(haemfed("coordinator", "init", "coordinator", "--listen", "127.0.0.1:8443"))
+    cohort = hospitals(4)
+    pins = {}
+    for each in cohort:
+        name, config = each.name, f"{each.name}/site.toml"
+        pins[name] = fingerprint(haemfed("site", "init", name, "--name", name, "--coordinator", "127.0.0.1:8443"))
+        coordinator = ("--config", "coordinator/coordinator.toml")
+        haemfed("coordinator", "admit", f"{name}/{name}.request.json", "--out", f"{name}.bundle.json", *coordinator)
+        haemfed("site", "join", f"{name}.bundle.json", "--fingerprint", telephone, "--config", config)
+    members = [argument for name in pins for argument in ("--site", f"{name}/{name}.request.json=100-249")]
+    haemfed("study", "draft", "--name", "aml-1", "--purpose", "a test", *members, "--out", "study.json")
+    for rank, each in enumerate(cohort):
+        name, config = each.name, f"{each.name}/site.toml"
+        peers = "".join(f'{peer} = "{pin}"\n' for peer, pin in pins.items() if peer != name)
+        Path(name, "data", "policy.toml").write_text(POLICY + peers)
+        for account in ("training", "holdout"):
+            haemfed("budget", "grant", account, "--epsilon", "2", "--config", config)
+        mapping = sources.write(each, Path(name, "source"), sources.dialect(rank))
+        assert "quality report" in haemfed("harmonize", "run", str(mapping), "--config", config)
+        assert "chain intact" in haemfed("site", "check", "--config", config)
+        haemfed("study", "sign", "study.json", "--config", config, "--out", f"{name}/study.json")
+    assert "signed by every site" in haemfed(
+        "study", "merge", *[f"{name}/study.json" for name in pins], "--out", "all.json"
+    )
+
+    assert studies.validate(studies.parse(Path("all.json").read_bytes(), "all.json"), "all.json").name == "aml-1"
+    assert "concordance" in haemfed("study", "show", "all.json")
+    assert "holdout" in haemfed("budget", "show", "--config", "alder/site.toml")
+    assert "chain intact" in haemfed("budget", "verify", "--config", "alder/site.toml")
