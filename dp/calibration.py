@@ -2,7 +2,7 @@
 
 One account's μ_max² is divided among the kinds of releases of a study. A kind with share s of μ² and
 U uploads gets the multiplier z = √(U/s) / μ_max, so that U releases cost U/z² = s·μ_max². U is the number
-of uploads, not of completed steps: an upload that was aborted is charged all the same (amendment A8).
+of uploads, not of completed steps: an upload that was aborted is charged all the same.
 
 >>> z = split_budget(2.0, 1e-5, {"gradient": (0.9, 66), "breslow": (0.1, 2)})
 >>> {kind: round(value, 2) for kind, value in z.items()}
@@ -61,5 +61,5 @@ def split_budget(epsilon: float, delta: float, shares: Mapping[str, tuple[float,
 
 
 def uploads_for(steps: int) -> int:
-    """Return the uploads to reserve for T steps: T + ⌈T/10⌉, room for aborted rounds (amendment A8)."""
+    """Return the uploads to reserve for T steps: T + ⌈T/10⌉, room for aborted rounds."""
     return steps + -(-steps // 10)

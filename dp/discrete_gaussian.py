@@ -15,7 +15,7 @@ The support is cut at 16 s: total variation below 2⁻¹⁸⁰ per draw, which `
 covers. A draw's duration depends on its value through one table look-up and, for one draw in a
 hundred, a refinement; whoever can time single draws inside a hospital is out of scope.
 
-Source: Canonne, Kamath & Steinke 2020 (discrete Gaussian); amendments to the design, C2.
+Source: Canonne, Kamath & Steinke 2020 (discrete Gaussian).
 """
 
 from bisect import bisect_right

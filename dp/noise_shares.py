@@ -9,7 +9,7 @@ Adding or removing one patient moves the sum of all sites, on the lattice, by at
 
     L · (1 + 2(n + 1)(n + 1 + 2⌈√d⌉)·2⁻⁵³) + √d,        n = patient_cap
 
-(amendment C1): C·(1 + 2n·γ), γ = n·2⁻⁵³, bounds a float64 sum of n clipped vectors in any order;
+C·(1 + 2n·γ), γ = n·2⁻⁵³, bounds a float64 sum of n clipped vectors in any order;
 4n·2⁻⁵³ are the two roundings between `dp.rows` and `encode`; the ⌈√d⌉ in the bracket keeps the bound true
 when a site has more patients than its cap and is clamped; √d because two numbers that differ by t
 round to whole numbers that differ by at most t + 1. `lattice` takes the largest L for which √h·σ_i is
@@ -33,7 +33,7 @@ from dp.errors import ConfigError, MisuseError
 from dp.queries import Float64, Int64, Keystream, Query
 
 TOTAL_LIMIT: Final = 2**47
-"""A sum of all sites stays below: the linear tag of the sum needs it (amendment A5)."""
+"""A sum of all sites stays below: the linear tag of the sum needs it."""
 
 _ROOT_BITS: Final = 64
 

@@ -32,7 +32,7 @@ from dp.errors import MisuseError
 from dp.queries import MAX_LENGTH, Float64, Int64
 
 CLIP_TARGET: Final = 1.0 - 2.0**-20
-"""Rows are scaled to this share of the bound; the rest pays for every rounding (amendment C1)."""
+"""Rows are scaled to this share of the bound; the rest pays for every rounding."""
 
 UNITS: Final = 2.0**32
 """Whole units per bound."""

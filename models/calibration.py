@@ -15,7 +15,7 @@ censored in the first year, most deaths early, it is .007 below Kaplan-Meier
 Everything after the release is post-processing: standard errors are the delta method on the known noise
 variance, plus Greenwood's for sampling.
 
-Source: amendments C6; Cutler & Ederer, J Chronic Dis 1958;8:699 (life table); Greenwood 1926.
+Source: Cutler & Ederer, J Chronic Dis 1958;8:699 (life table); Greenwood 1926.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ model of the data. Under proportional hazards the true factor is much smaller; `
 envelope of simulations (tests/models/test_concordance.py) and is stated with the interval. The set {θ: (V −
 θW)² ≤ q²·variance(θ)} is Fieller's and stays honest when W is small.
 
-Source: amendments C6; Hoeffding, Ann Math Stat 1948;19:293; Fieller, JRSS B 1954;16:175.
+Source: Hoeffding, Ann Math Stat 1948;19:293; Fieller, JRSS B 1954;16:175.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ reaches √(B'² − 1): neither exposure nor death counts after that. That mome
 and the released model, so it is independent censoring and Breslow's estimator stays consistent; and
 ‖(D_i, Λ_i)‖² ≤ 1 + (B'² − 1) = B'² for every record.
 
-Source: Breslow, JRSS B 1972;34:216 (discussion of Cox), on a public grid; amendments C6.
+Source: Breslow, JRSS B 1972;34:216 (discussion of Cox), on a public grid.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_slack_comes_out_of_delta() -> None:
 
 
 def test_coalition_table() -> None:
-    """Amendment C10: everyone else is μ·√(n − c); ε = 2 → 2.95 / 3.72 / 5.0 / 6.6 at h = 2/3/5/8."""
+    """Everyone else is μ·√(n − c); ε = 2 → 2.95 / 3.72 / 5.0 / 6.6 at h = 2/3/5/8."""
     mu = gdp.mu(2.0, 1e-5)
     for honest, epsilon in ((2, 2.95), (3, 3.72), (5, 5.0), (8, 6.6)):
         rows = coalition(mu, 1e-5, roster_size=honest + 1, collusion=1)
@@ -206,7 +206,7 @@ def test_the_total_variation_constant(sigma: int) -> None:
 
 
 def test_slack_in_practice_is_nothing() -> None:
-    """Amendment C2: 7e-13 at d = 7,500 and 9e-11 at 1e6 (T = 60, h = 3), times 1 + e^ε."""
+    """7e-13 at d = 7,500 and 9e-11 at 1e6 (T = 60, h = 3), times 1 + e^ε."""
     for d, tv in ((7_500, 7e-13), (1_000_000, 9e-11)):
         found = lattice_slack(2.0, [(d, 60, 3.0 * SHARE_VARIANCE)])
         assert found == pytest.approx(tv * (1 + math.exp(2)), rel=0.1)
@@ -278,7 +278,7 @@ def test_shares_that_sum_to_one_but_for_rounding() -> None:
 
 
 def test_aborted_round_epsilon() -> None:
-    """Amendment A8: noise for T = 60 steps and 1/3/6/12 aborted uploads is not ε = 2; for U uploads it is."""
+    """Noise for T = 60 steps and 1/3/6/12 aborted uploads is not ε = 2; for U uploads it is."""
     z = math.sqrt(60) / gdp.mu(2.0, 1e-5)
     for aborted, epsilon in ((0, 2.0), (1, 2.019), (3, 2.055), (6, 2.109), (12, 2.215)):
         mu = total_mu([(gradient(z), 60 + aborted)])

@@ -93,7 +93,7 @@ def test_float32_is_refused() -> None:
 
 
 def test_a_patients_gradient_does_not_depend_on_the_others() -> None:
-    """The forward pass must keep rows apart, or clipping bounds the wrong thing (amendment C1)."""
+    """The forward pass must keep rows apart, or clipping bounds the wrong thing."""
     x, y = cohort(500)
     model = per_patient_gradients(net())
     everyone = [s.clone() for s in gradients(model, x, y)]

@@ -46,7 +46,7 @@ def test_the_realised_multiplier_is_at_least_the_declared_one(
 
     def realised(steps: int) -> Any:
         gamma = cap * mpmath.mpf(2) ** -53
-        # amendment C1, and the two roundings on the way to the lattice
+        # float64 summation, and the two roundings on the way to the lattice
         moved = steps * (1 + 2 * cap * gamma + 4 * cap * mpmath.mpf(2) ** -53) + mpmath.sqrt(length)
         return mpmath.sqrt(mpmath.mpf(SHARE_VARIANCE) * honest) / moved
 

@@ -85,7 +85,7 @@ def test_the_ephemeral_keys_and_confirmation_keys_are_gone_after_set_up() -> Non
 
 
 def test_sybil_by_coordinator() -> None:
-    """Amendment A2: the coordinator lists puppet hospitals; a site that did not pin them refuses by name."""
+    """The coordinator lists puppet hospitals; a site that did not pin them refuses by name."""
     own = frozenset({identity(1).public, identity(2).public})
     with pytest.raises(UnpinnedMember, match=r"3 \(Hospital 3\), 4 \(Hospital 4\)"):
         client(1, pins=own)
@@ -197,7 +197,7 @@ def test_a_swapped_ciphertext_fails_confirmation() -> None:
 
 
 def test_reflected_confirmation() -> None:
-    """Amendment A12: a member gets its own MAC back as its peer's."""
+    """A member gets its own MAC back as its peer's."""
     own: dict[int, Confirmations] = {}
 
     def keep(member: int, message: Any) -> list[Any]:

@@ -161,7 +161,7 @@ def test_replayed_round(monkeypatch: Any) -> None:
 
 
 def test_rollback_same_context() -> None:
-    """Amendment A3: a restored directory is asked for the very same round. No key is used again."""
+    """A restored directory is asked for the very same round. No key is used again."""
     sites = ready(OF, LONG)
     backup = sites[1].disk.copy()
     step = Step(1, roster(sites), ())
@@ -193,7 +193,7 @@ def test_clone_with_a_second_process() -> None:
 
 
 def test_forged_history_to_rejoiner() -> None:
-    """Amendment A10: a site that comes back is shown sums that never were, and applies none."""
+    """A site that comes back is shown sums that never were, and applies none."""
     sites = ready(OF)
     total, _ = play(sites, 1, 1, 2, 3, 4)
     honest = words_of(total)
@@ -281,7 +281,7 @@ def test_tag_linear_combination(two_rounds: Any) -> None:
 
 @pytest.mark.parametrize("distance", [P, -P, 1 << 40])
 def test_tag_out_of_range(two_rounds: Any, distance: int) -> None:
-    """Amendment A5: Δ = p passes a tag modulo p; the range check of the proven bound stops it."""
+    """Δ = p passes a tag modulo p; the range check of the proven bound stops it."""
     sites, _, total = two_rounds
     words = words_of(total)
     words[0] = np.uint64((int(words[0]) + distance) % 2**64)

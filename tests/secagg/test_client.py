@@ -115,7 +115,7 @@ def test_the_last_round_of_the_manifest() -> None:
 
 
 def test_ratchet_flood(sites: Any, monkeypatch: Any) -> None:
-    """Amendment A13: a huge round number is refused before a single key turns."""
+    """A huge round number is refused before a single key turns."""
     monkeypatch.setattr(Ratchet, "advance", lambda *_: pytest.fail("a key turned"))
     with pytest.raises(RoundRefused):
         sites[1].client.open(Step(1 << 20, roster(sites), ()), terms(sites[1]))
@@ -129,7 +129,7 @@ def test_no_round_before_set_up() -> None:
 
 
 def test_the_roster_change_budget_counts_rosters_asked_for(sites: Any) -> None:
-    """Amendment N5: also in rounds that never complete."""
+    """Also in rounds that never complete."""
     site = sites[1]
     for number, members in enumerate([(1, 2, 3, 4), (1, 2, 3), (1, 2, 4), (1, 3, 4), (1, 2, 3, 4)], 1):
         site.client.open(Step(number, roster(sites, *members), ()), terms(site, len(members)))

@@ -59,7 +59,7 @@ def test_a_member_nobody_can_be(index: int, name: str, key: Any) -> None:
 
 @given(st.integers(3, 40), st.integers(1, 10), st.integers(1, 40))
 def test_two_rosters_always_share_an_honest_site(n: int, c: int, smallest: Any) -> None:
-    """Amendment A15: two forks need 2·(n_min − c) ≤ n − c honest sites."""
+    """Two forks need 2·(n_min − c) ≤ n − c honest sites."""
     members = tuple(Member(i, f"H{i}", bytes([i]) * 32) for i in range(1, n + 1))
     try:
         Manifest(b"R" * 32, b"S" * 32, members, c, smallest, 4, 100)
