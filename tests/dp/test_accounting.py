@@ -52,7 +52,7 @@ def test_mu_and_epsilon_are_inverse_and_round_to_the_safe_side(epsilon: float, d
 
 
 def test_the_published_table() -> None:
-    """dp.md §1d: μ → ε at δ = 1e-5."""
+    """μ → ε at δ = 1e-5."""
     for mu, epsilon in (
         (0.1, 0.34),
         (0.2, 0.73),
@@ -115,7 +115,7 @@ def test_opacus_prv_at_sampling_probability_one(z: float, uploads: int) -> None:
 
 
 def test_opacus_gaussian_accountant_is_not_a_bound() -> None:
-    """dp.md §1d, first row: q = 0.05, σ = 1, 400 steps."""
+    """q = 0.05, σ = 1, 400 steps."""
     theirs = GaussianAccountant()
     theirs.history = [(1.0, 0.05, 400)]
     pld = dp_accounting.pld.PLDAccountant(value_discretization_interval=1e-3)
@@ -149,7 +149,7 @@ def test_total_mu_is_additive_and_never_below() -> None:
 
 
 def test_ten_studies_of_epsilon_one_are_three_and_a_half() -> None:
-    """dp.md §1d (composition): 10 → 3.56, 20 → 5.31 by PLD; the filter at full batch 3.6."""
+    """Composition of studies of ε = 1: 10 → 3.56, 20 → 5.31 by PLD; the filter at full batch 3.6."""
     z = 1 / gdp.mu(1.0, 1e-5)
 
     assert statement([(gradient(z), 10)], 1e-5).epsilon <= 3.63
@@ -293,7 +293,7 @@ def test_aborted_round_epsilon() -> None:
 
 # --- plain language --------------------------------------------------------------------------------
 
-# audits.md §4.3: ε, μ, 50 % → ≤, 10 % → ≤, 1 % → ≤, accuracy, caught per 100 at 1 % false alarms
+# ε, μ, 50 % → ≤, 10 % → ≤, 1 % → ≤, accuracy, caught per 100 at 1 % false alarms
 PLAIN = [
     (0.5, 0.14, 62, 16, 1.6, 53, 1.5),
     (1, 0.27, 73, 23, 2.7, 55, 2.0),

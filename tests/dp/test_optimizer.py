@@ -1,4 +1,4 @@
-"""The optimizer against Opacus, against its own promises, and against the traps of dp.md §1c."""
+"""The optimizer against Opacus, against its own promises, and against the traps."""
 
 import random
 from collections.abc import Callable
