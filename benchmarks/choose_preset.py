@@ -5,7 +5,7 @@
 Cohorts: BeatAML 2.0 (AML at diagnosis) and the IWG-PM MDS cohort cut to a training size of 800; both far
 from the demo's hospitals. Each setting trains through the real path (Opacus per-patient gradients, exact
 clipped sums, discrete noise of six sites of which one may collude) at a total ε = 2, δ = 1e-5 with the
-shares of `models.presets`, on five folds. Rule, fixed before the first run: of all settings whose mean
+shares of `models.presets`, on five folds. Rule: of all settings whose mean
 held-out C-index is within 0.003 of the best, take the lowest held-out −log-likelihood after DP-Breslow.
 Stage 1 searches hidden × clip × update × step size, stage 2 the averaging, stage 3 bound and pseudo-events
 of the recalibration.
