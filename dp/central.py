@@ -44,7 +44,7 @@ class CentralSum:
 
     def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
         """Return the pooled sum with noise; see `dp.queries.SecureSum`."""
-        lattice = noise_shares.lattice(query, self.roster_size, self.collusion)
+        lattice = noise_shares.lattice(query, self.roster_size, honest=self.roster_size - self.collusion)
         # All patients in one vector: the clamp is that of all sites together.
         pooled = replace(lattice, clamp=lattice.clamp * self.roster_size)
         self.events.append(query.event())

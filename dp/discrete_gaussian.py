@@ -7,6 +7,11 @@ is refined 64 bits at a time for as long as it lasts. Cumulative probabilities a
 ⌊2^b F(x)⌋, computed with `decimal` (whose `exp` is correctly rounded) and guard digits that prove
 every floor.
 
+A draw takes 2 bytes of the keystream, and one that they leave undecided 6 more: first the 2 of every draw of a call,
+then the 6 of each undecided one, then the rare words of ties, each in the order of the draws. `convolution` does so
+for 65,536 coordinates at a time, all levels of them together. A keystream may have a method ``into(octets)`` that
+overwrites a writable memoryview with its next bytes; it is used where there is one and must give the same bytes.
+
 `convolution` widens it: with X_l independent and of standard deviation s, Σ_l k^l X_l is a discrete
 Gaussian of variance s² Σ_l k^(2l), up to a relative error of 2·exp(−2π²s²/(1+k²)) per level: 1e-34
 for s = 64, k = 32 (Micciancio & Walter, CRYPTO 2017, for the idea).
@@ -19,9 +24,10 @@ Source: Canonne, Kamath & Steinke 2020 (discrete Gaussian).
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +49,7 @@ SHARE_BOUND: Final = CUT * 64 * sum(BASE**level for level in range(LEVELS))
 
 _WORD: Final = 64
 _GUIDE: Final = 16
-_UNDECIDED: Final = np.iinfo(np.int16).min
+_CHUNK: Final = 1 << 17  # draws; fewer do not pay for the calls, more leave the cache
 _BLOCK: Final = 1 << 16
 
 
@@ -93,40 +99,91 @@ class Table:
     def __init__(self, variance: int) -> None:
         self.variance = variance
         self.bound = _bound(variance)
-        self._cumulative = np.array(cumulative(variance, _WORD), dtype=np.uint64)
+        floors = np.array(cumulative(variance, _WORD), dtype=np.uint64)
         low = np.arange(2**_GUIDE, dtype=np.uint64) << np.uint64(_WORD - _GUIDE)
         high = low | np.uint64(2 ** (_WORD - _GUIDE) - 1)
-        first = np.searchsorted(self._cumulative, low, side="left")
-        last = np.searchsorted(self._cumulative, high, side="right")
-        self._guide = np.where(first == last, first - self.bound, _UNDECIDED).astype(np.int16)
+        first = np.searchsorted(floors, low, side="left")
+        decided = first == np.searchsorted(floors, high, side="right")
+        # 16 bits decide no draw beyond 4.2 σ. Where one octet can hold the others, 64 KiB do instead of 128: the
+        # look-ups are bound by the cache.
+        values = first - self.bound
+        narrow = np.int8 if np.abs(values[decided]).max() <= np.iinfo(np.int8).max else np.int16
+        self._undecided = np.iinfo(narrow).min
+        self._guide: NDArray[np.int8 | np.int16] = np.where(decided, values, self._undecided).astype(narrow)
+        self._first = first.astype(np.int16)
+        # Probabilities with a guard at each end: draw i − bound lies between edges i and i + 1. A number below the
+        # first probability is never equal to the first guard, so no comparison needs a case for the ends.
+        guard = np.array([2**_WORD - 1], dtype=np.uint64)
+        self._edges = np.concatenate([guard, floors, guard])
 
     def draw(self, keystream: Keystream, length: int) -> NDArray[np.int16]:
         """Return independent draws.
 
         Args:
-            keystream: secret uniform bytes; 2 per draw, 6 more for one in about a hundred.
+            keystream: secret uniform bytes; 2 for every draw, then 6 more for each of the one in about a hundred
+                (σ = 64; one in a thousand for σ = 4) that these leave undecided, in the order of the draws.
             length: how many, ≥ 0.
 
         Returns:
             int16[length], each in −bound … bound.
         """
-        head = np.frombuffer(_take(keystream, 2 * length), dtype="<u2")
-        values: NDArray[np.int16] = self._guide[head]
-        undecided = np.flatnonzero(values == _UNDECIDED)
-        if undecided.size:
-            tail = np.zeros((undecided.size, 4), dtype="<u2")
-            tail[:, :3] = np.frombuffer(_take(keystream, 6 * undecided.size), dtype="<u2").reshape(-1, 3)
-            tail[:, 3] = head[undecided]
-            values[undecided] = self._invert(tail.view("<u8").reshape(-1), keystream)
+        values = np.empty(length, dtype=np.int16)
+        self._put(values, keystream, np.copyto)
         return values
 
-    def _invert(self, words: NDArray[np.uint64], keystream: Keystream) -> NDArray[np.int16]:
-        """Invert the distribution function at uniform numbers whose first 64 bits are given."""
-        index = np.searchsorted(self._cumulative, words, side="right")
-        tied = (index > 0) & (self._cumulative[np.maximum(index, 1) - 1] == words)
-        for place in np.flatnonzero(tied):
+    def add(self, values: NDArray[np.signedinteger[Any]], keystream: Keystream) -> None:
+        """Add independent draws to a vector in place: the same as adding `draw`, without the second vector.
+
+        Args:
+            values: int16, int32 or int64[length], with room for ±bound more.
+            keystream: as for `draw`.
+        """
+        self._put(values, keystream, lambda chunk, found: np.add(chunk, found, out=chunk))
+
+    def _put(
+        self,
+        values: NDArray[np.signedinteger[Any]],
+        keystream: Keystream,
+        put: Callable[[NDArray[np.signedinteger[Any]], NDArray[np.signedinteger[Any]]], object],
+    ) -> None:
+        """Draw chunk by chunk into or onto a vector."""
+        head = np.empty(min(len(values), _CHUNK), dtype="<u2")
+        places, heads = [np.empty(0, dtype=np.intp)], [head[:0]]
+        for start in range(0, len(values), _CHUNK):
+            chunk = values[start : start + _CHUNK]
+            head = head[: len(chunk)]
+            _fill(keystream, head.data.cast("B"))
+            found = self._guide.take(head, mode="clip")  # every index is inside
+            put(chunk, found)
+            undecided = np.flatnonzero(found == self._undecided)
+            heads.append(head[undecided])
+            places.append(undecided + start)
+        everywhere = np.concatenate(places)
+        if everywhere.size:
+            values[everywhere] += self._decide(np.concatenate(heads), keystream) - self._undecided
+
+    def _decide(self, heads: NDArray[np.uint16], keystream: Keystream) -> NDArray[np.signedinteger[Any]]:
+        """Read on where 16 bits were not enough, and return the draws."""
+        tail = _take(keystream, 6 * heads.size) + bytes(2)
+        words = np.ndarray(heads.size, dtype="<u8", buffer=tail, strides=6) & np.uint64(2**48 - 1)
+        words |= heads.astype(np.uint64) << np.uint64(48)
+        return self._invert(words, self._first[heads].astype(np.intp), keystream) - self.bound
+
+    def _invert(self, words: NDArray[np.uint64], first: NDArray[np.intp], keystream: Keystream) -> NDArray[np.intp]:
+        """Invert the distribution function at uniform numbers whose first 64 bits are given.
+
+        Args:
+            words: the numbers.
+            first: how many cumulative probabilities lie below each number's first 16 bits.
+            keystream: for the bits after the first 64.
+        """
+        # Nearly every undecided number shares its first 16 bits with one probability: one comparison decides.
+        index = first + (self._edges[first + 1] <= words)
+        several = np.flatnonzero(self._edges[index + 1] <= words)
+        index[several] = np.searchsorted(self._edges[1:-1], words[several], side="right")
+        for place in np.flatnonzero(self._edges[index] == words):
             index[place] = self._refine(int(words[place]), keystream)
-        return (index - self.bound).astype(np.int16)
+        return index
 
     def _refine(self, word: int, keystream: Keystream) -> int:
         """Read the uniform number on, 64 bits at a time, until it falls between two probabilities."""
@@ -160,15 +217,22 @@ def convolution(keystream: Keystream, length: int, *, variance: int, base: int, 
         int64[length].
     """
     small = table(variance)
+    bound = small.bound * sum(base**level for level in range(levels))
+    size = min(length, _BLOCK)
     out = np.empty(length, dtype=np.int64)
-    for start in range(0, length, _BLOCK):  # blocks stay in the cache
-        size = min(_BLOCK, length - start)
-        levels_of_block = small.draw(keystream, levels * size).reshape(levels, size)
-        block = out[start : start + size]
-        block[:] = levels_of_block[levels - 1]
-        for level in range(levels - 2, -1, -1):  # Horner
-            block *= base
-            block += levels_of_block[level]
+    sums = np.empty(size, dtype=np.int32 if bound < 2**31 else np.int64)
+    digit = np.empty_like(sums)
+    for start in range(0, length, _BLOCK):
+        block = out[start : start + _BLOCK]
+        if len(block) < size:
+            sums, digit = sums[: len(block)], digit[: len(block)]
+        draws = small.draw(keystream, levels * len(block)).reshape(levels, -1)
+        sums[:] = draws[-1]
+        for level in draws[-2::-1]:  # Horner
+            np.multiply(sums, base, out=sums)
+            digit[:] = level
+            np.add(sums, digit, out=sums)
+        block[:] = sums
     return out
 
 
@@ -184,3 +248,12 @@ def _take(keystream: Keystream, n: int) -> bytes:
     if len(out) != n:
         raise MisuseError(f"the keystream gave {len(out)} bytes where {n} were asked for")
     return out
+
+
+def _fill(keystream: Keystream, octets: memoryview) -> None:
+    """Overwrite memory with the next bytes, without a copy if the keystream can (`into`)."""
+    into: Callable[[memoryview], None] | None = getattr(keystream, "into", None)
+    if into is None:
+        octets[:] = _take(keystream, len(octets))
+    else:
+        into(octets)

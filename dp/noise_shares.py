@@ -1,9 +1,10 @@
 """Each site's share of the noise, and the integer lattice on which sums and noise meet.
 
 One site adds N_i, a discrete Gaussian of the *fixed* variance σ_i² = `SHARE_VARIANCE`; what is
-chosen for a query is the lattice, ``steps`` = L whole steps per C (the query's sensitivity). A roster
-R of which c sites may collude has h = |R| − c honest shares, and nothing decodes unless all of them
-are in the sum (the mask keys bind R), so the noise that counts is N(0, hσ_i²).
+chosen for a query is the lattice, ``steps`` = L whole steps per C (the query's sensitivity). The noise
+that counts is N(0, hσ_i²), h being the honest shares that no opened sum can lack. If a sum opens only
+with everybody's upload, that is h = |R| − c for a roster R of which c sites may collude; if t survivors
+suffice to open it, h = t − c.
 
 Adding or removing one patient moves the sum of all sites, on the lattice, by at most
 
@@ -36,6 +37,7 @@ TOTAL_LIMIT: Final = 2**47
 """A sum of all sites stays below: the linear tag of the sum needs it."""
 
 _ROOT_BITS: Final = 64
+_BLOCK: Final = 1 << 15  # coordinates that stay in the cache
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Lattice:
     Args:
         steps: L, lattice steps per sensitivity.
         share_variance: σ_i², variance of each site's share, in steps².
-        honest: h = |R| − c, the shares that the accounting counts.
+        honest: h, the shares that the accounting counts.
         clamp: largest magnitude of one coordinate of one site before noise, in steps.
         total_bound: largest magnitude of one coordinate of the sum of all sites, < 2⁴⁷.
     """
@@ -66,29 +68,28 @@ class Lattice:
     def noise_std(self, query: Query, shares: int) -> float:
         """Return the standard deviation of the noise of `shares` sites, in the query's own unit.
 
-        For intervals around a released sum `shares` is |R|: everybody's noise is in it.
+        For intervals around a released sum `shares` is how many sites' uploads are in it: all their noise is.
         """
         return math.sqrt(self.share_variance * shares) * float(query.sensitivity) / self.steps
 
 
 @lru_cache(maxsize=1024)
-def lattice(query: Query, roster_size: int, collusion: int) -> Lattice:
+def lattice(query: Query, roster_size: int, *, honest: int) -> Lattice:
     """Return the lattice of a query for a roster of this size.
 
     Args:
         query: what is summed.
-        roster_size: |R|, number of sites in the round.
-        collusion: c ≥ 0, how many of them may pool what they know with the coordinator.
+        roster_size: |R|, number of sites in the round; bounds the sum.
+        honest: h, in 2…|R|: shares of sites that do not collude, which no opened sum can lack.
 
     Raises:
-        ConfigError: fewer than two honest sites; noise too large for the length; or a sum that
-            might leave ±2⁴⁷. The message names the ways out.
+        ConfigError: fewer than two honest sites, or more than there are; noise too large for the length; or a sum
+            that might leave ±2⁴⁷. The message names the ways out.
     """
-    honest = roster_size - collusion
-    if collusion < 0 or honest < 2:
+    if not 2 <= honest <= roster_size:
         raise ConfigError(
-            f"{query.kind}: {roster_size} sites of which {collusion} may collude leave {honest} honest ones; "
-            "at least 2 are needed: add sites or lower the collusion bound"
+            f"{query.kind}: {honest} honest sites of {roster_size}; at least 2 are needed, and no more than there are: "
+            "add sites or lower the collusion bound"
         )
     multiplier = Fraction(float(query.multiplier))
     noise = Fraction(isqrt(SHARE_VARIANCE * honest << 2 * _ROOT_BITS), 1 << _ROOT_BITS)  # rounded down
@@ -124,11 +125,21 @@ def encode(values: Float64, query: Query, lattice: Lattice) -> Int64:
     """
     if values.dtype != np.float64 or values.shape != (query.length,):
         raise MisuseError(f"{query.kind}: expected float64[{query.length}], got {values.dtype}{list(values.shape)}")
-    if not np.isfinite(values).all():
-        raise MisuseError(f"{query.kind}: a sum that is not finite reached the lattice; clip it first")
-    with np.errstate(over="ignore"):  # an overflow is clamped in the next line
-        scaled = values * (lattice.steps / float(query.sensitivity))
-    return np.rint(np.clip(scaled, -lattice.clamp, lattice.clamp)).astype(np.int64)
+    scale, clamp = lattice.steps / float(query.sensitivity), float(lattice.clamp)
+    out = np.empty(query.length, dtype=np.int64)
+    buffer = np.empty(min(query.length, _BLOCK))
+    with np.errstate(over="ignore"):  # an overflow is clamped
+        for start in range(0, query.length, _BLOCK):
+            part = values[start : start + _BLOCK]
+            scaled = np.multiply(part, scale, out=buffer[: len(part)])
+            # Rounded sums of squares are at least their largest term: one pass proves that nothing reaches the clamp.
+            # NaN compares false.
+            if not scaled.dot(scaled) < clamp * clamp:
+                if not np.isfinite(part).all():
+                    raise MisuseError(f"{query.kind}: a sum that is not finite reached the lattice; clip it first")
+                np.clip(scaled, -clamp, clamp, out=scaled)
+            out[start : start + len(part)] = np.rint(scaled, out=scaled)
+    return out
 
 
 def decode(total: Int64, query: Query, lattice: Lattice) -> Float64:

@@ -4,7 +4,7 @@ Sans-IO: :class:`Client` and :class:`Server` take messages and return messages. 
 the caller's. The specification is docs/reference/secagg-protocol.md.
 """
 
-from secagg.actions import Action, Arm, Send, Stop, StoreRound, StoreSetup, StoreSum
+from secagg.actions import Action, Arm, Send, SendSums, Stop, StoreRound, StoreSetup, StoreSum, SumRecord
 from secagg.client import Client
 from secagg.context import Context
 from secagg.errors import ConfigError, ForgedSum, MisuseError, PeerError, SecaggError
@@ -31,11 +31,13 @@ __all__ = [
     "PeerError",
     "SecaggError",
     "Send",
+    "SendSums",
     "Server",
     "Stop",
     "StoreRound",
     "StoreSetup",
     "StoreSum",
+    "SumRecord",
     "Terms",
     "hedged_key",
     "verify",

@@ -1,11 +1,39 @@
-"""What the server asks its caller to do, one frozen dataclass each."""
+"""What the server asks its caller to do, one frozen dataclass each, and what it is given back after a restart."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from secagg.messages import FromServer, SetupMessage, Sum
+from secagg.messages import Bundles, FromServer, Invite, Roster, SetupMessage, Sum
 
-__all__ = ["Action", "Arm", "Send", "Stop", "StoreRound", "StoreSetup", "StoreSum"]
+__all__ = [
+    "Action",
+    "Arm",
+    "Send",
+    "SendSums",
+    "Stop",
+    "StoreRound",
+    "StoreSetup",
+    "StoreSum",
+    "StoredSetup",
+    "SumRecord",
+]
+
+StoredSetup: TypeAlias = SetupMessage | Bundles | Invite
+"""What a server stores of set-up: what members sent, and what it has decided itself."""
+
+
+@dataclass(frozen=True)
+class SumRecord:
+    """What the server remembers of a stored sum: everything but the words."""
+
+    round: int
+    roster: Roster
+    survivors: tuple[int, ...]
+
+    @classmethod
+    def of(cls, total: Sum) -> Self:
+        """Take the words off a sum."""
+        return cls(total.round, total.roster, total.survivors)
 
 
 @dataclass(frozen=True)
@@ -17,15 +45,31 @@ class Send:
 
 
 @dataclass(frozen=True)
+class SendSums:
+    """Send a connected member the stored sums number `start` to `stop` − 1 of the run (the first is 0), in order.
+
+    They go out before whatever follows in the list; the server itself does not hold them.
+    """
+
+    member: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class StoreSetup:
     """Append a set-up message to durable storage."""
 
-    message: SetupMessage
+    message: StoredSetup
 
 
 @dataclass(frozen=True)
 class StoreRound:
-    """Note durably that a number is used, whom it asks, and how often rosters have changed so far."""
+    """Note durably that a number is used, whom it asks, and how often rosters have changed so far.
+
+    In mode B it comes again with the same number, the survivors as `roster` and one change more, when a member has
+    dropped out of the round: sums around that differ by one hospital, just as around a roster change.
+    """
 
     number: int
     roster: tuple[int, ...]
@@ -34,7 +78,7 @@ class StoreRound:
 
 @dataclass(frozen=True)
 class StoreSum:
-    """Append a sum to durable storage; no site may get it before that."""
+    """Append a sum to durable storage; no site may get it before that. The only place where its words are."""
 
     sum: Sum
 
@@ -57,4 +101,4 @@ class Stop:
     ok: bool
 
 
-Action: TypeAlias = Send | StoreSetup | StoreRound | StoreSum | Arm | Stop
+Action: TypeAlias = Send | SendSums | StoreSetup | StoreRound | StoreSum | Arm | Stop

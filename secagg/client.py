@@ -1,25 +1,30 @@
-"""A site's half of the protocol, mode A. Sans-IO: messages in, messages out, all state in one snapshot.
+"""A site's half of the protocol. Sans-IO: messages in, messages out, all that must last in one snapshot.
 
 ::
 
-    Advertised ─▶ Agreeing ─▶ Confirming ─▶ Rounds ◀──upload, accept──▶ Opened
-        └────────────┴─────────────┴──────────┴── any PeerError ──▶ Over      └─ open ─┘
+    Advertised ─▶ Agreeing ─▶ Confirming ─▶ Rounds                   any PeerError, anywhere ─▶ Over
+
+    within Rounds, in memory only (open leads to Opened and accept to Idle from everywhere):
+    Idle ──open──▶ Opened ──upload──▶ Sent                                                  (mode A)
+                                └───▶ Uploaded ──Survivors──▶ Consented ──Agreement──▶ Answered  (B)
+
+Rounds may hold a further wave of set-up (:class:`secagg.agreement.Wave`), in which listed members that have missed the
+earlier ones join; rounds go on meanwhile.
 
 Rules for the caller:
 
 * Write :meth:`Client.snapshot` durably after a call and *before* sending what the call returned.
 * Draw the session nonce anew at every start of the process and keep it in memory only.
 * Store an upload's bytes, with the charge for it, before sending them; to send again, send those bytes.
-* Before :meth:`Client.open`, pass every sum of ``step.missed`` to :meth:`Client.accept`.
+* Pass every Sum to :meth:`Client.accept`, in order, before the :meth:`Client.open` of the Step that follows.
 """
 
 import hmac
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeAlias
-
-import numpy as np
 
 from secagg import lanes, masks
 from secagg.agreement import (
@@ -28,16 +33,17 @@ from secagg.agreement import (
     Agreeing,
     Confirming,
     SetupPhase,
+    Wave,
     advertise,
     on_bundles,
-    on_confirmations,
-    on_encapsulations,
+    on_ciphertexts,
+    on_confirmed,
+    on_invite,
 )
 from secagg.context import Context, check_roster, extend, start
 from secagg.encoding import digest
 from secagg.errors import (
     ConfigError,
-    ForgedSum,
     MisuseError,
     PeerError,
     RosterRefused,
@@ -47,41 +53,37 @@ from secagg.errors import (
     UnexpectedMessage,
     UnpinnedMember,
 )
-from secagg.keys import PROTOCOL_VERSION, Entropy, Identity, Purpose
+from secagg.keys import PROTOCOL_VERSION, Entropy, Identity, Purpose, uncopied
 from secagg.lanes import Coordinates
-from secagg.manifest import Manifest, Mode, Terms
+from secagg.manifest import Manifest, Terms
 from secagg.messages import (
+    Agreement,
+    Blame,
     Bundles,
-    Confirmations,
-    Encapsulations,
+    CanaryKeys,
+    Ciphertexts,
+    Confirmed,
     Hello,
+    Invite,
     Ready,
     Roster,
+    RoundMessage,
     SetupMessage,
     Step,
     Sum,
+    Survivors,
+    ToServer,
     Upload,
     encode,
 )
-from secagg.ratchet import WINDOW, Ratchet, RoundKeys
+from secagg.recovery import Answered, Consented, Uploaded, answer
+from secagg.rounds import Idle, Opened, RoundPhase, Sent, check_step, check_sum, consenting, is_gone, prepare
 from secagg.snapshot import Over, Progress, Rounds, StoredPhase, dump, load
-from secagg.tag import RoundTag
 
-__all__ = ["Client", "SetupFromServer"]
+__all__ = ["Client", "RoundFromServer", "SetupFromServer"]
 
-SetupFromServer: TypeAlias = Bundles | Encapsulations | Confirmations
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """A round is reserved. Its keys exist here and nowhere else; the ratchet below is already past it."""
-
-    rounds: Rounds
-    context: Context
-    keys: RoundKeys = field(repr=False)
-
-
-_Phase: TypeAlias = StoredPhase | _Opened
+SetupFromServer: TypeAlias = Bundles | Ciphertexts | Confirmed | Invite
+RoundFromServer: TypeAlias = Survivors | Agreement | Blame
 
 
 class Client:
@@ -92,7 +94,7 @@ class Client:
     leaves unless every other honest member of the roster masks for the same context.
 
     Args:
-        manifest: what all sites agreed to; mode A.
+        manifest: what all sites agreed to.
         member: our index in it.
         identity: our signing key; its public half is in the manifest.
         entropy: returns unpredictable octets. (ML-KEM encapsulation draws its own.)
@@ -100,16 +102,19 @@ class Client:
         pins: the Ed25519 public keys of peers that this site pinned itself, out of band.
         snapshot: what :meth:`snapshot` returned last, if this run was started before.
         last_round: the largest round number in the site's own database, a second line behind the snapshot.
+        backend: cipher implementation; all give the same masks.
 
     Raises:
         UnpinnedMember: the manifest has a member that is not pinned here.
-        ConfigError: the identity is not the manifest's, or the mode is not A.
+        ConfigError: the identity is not the manifest's.
         SnapshotError: the snapshot is damaged or of another run.
         SessionOver: the snapshot says that an earlier process stopped at a PeerError.
         MisuseError: a malformed argument.
 
     Every method but :meth:`snapshot` raises SessionOver once a PeerError has ended the session.
     """
+
+    __reduce__ = uncopied  # two copies of an open round would mask two vectors with one key
 
     def __init__(
         self,
@@ -122,12 +127,15 @@ class Client:
         pins: frozenset[bytes],
         snapshot: bytes | None = None,
         last_round: int = 0,
+        backend: masks.Backend = masks.CTR,
     ) -> None:
         _check_membership(manifest, member, identity, pins)
         if not (isinstance(nonce, bytes) and len(nonce) == 32):
             raise MisuseError("a session nonce is 32 octets")
         self._manifest, self._me, self._identity, self._nonce = manifest, member, identity, nonce
-        self._phase: _Phase
+        self._entropy, self._backend = entropy, backend
+        self._phase: StoredPhase
+        self._round: RoundPhase = Idle()
         self._seen: dict[tuple[str, int], bytes] = {}
         if snapshot is None:
             self._phase = advertise(manifest, member, identity, entropy)
@@ -145,7 +153,7 @@ class Client:
     @property
     def ready(self) -> bool:
         """Whether set-up is complete: rounds can be opened and sums accepted."""
-        return isinstance(self._phase, Rounds | _Opened)
+        return isinstance(self._phase, Rounds)
 
     @property
     def transcript(self) -> bytes:
@@ -164,8 +172,7 @@ class Client:
 
     def snapshot(self) -> bytes:
         """Return the secret state to store; after a PeerError, a tombstone without keys."""
-        phase = self._phase.rounds if isinstance(self._phase, _Opened) else self._phase
-        return dump(self._manifest.digest(), self._me, (phase, self._progress, self._seen))
+        return dump(self._manifest.digest(), self._me, (self._phase, self._progress, self._seen))
 
     # ---- connection and set-up ----
 
@@ -181,52 +188,81 @@ class Client:
         return Hello(run, self._me, *where, signature)
 
     def begin(self) -> list[SetupMessage]:
-        """Return the set-up messages sent so far, byte for byte, to follow the hello of every connection."""
+        """Return what follows the hello of every connection: our messages of the last wave, byte for byte.
+
+        When the server is known to have them all, only that we are ready.
+        """
         self._alive()
         match self._phase:
-            case Rounds(sent=sent) | _Opened(rounds=Rounds(sent=sent)):
-                return list(sent) or [Ready(self._me)]
-            case Advertised() | Agreeing() | Confirming():
-                return list(self._phase.sent)
+            case Rounds(joining=None) as rounds:
+                return list(rounds.sent) or [Ready(self._me, rounds.wave)]
+            case Rounds(joining=(Advertised() | Agreeing() | Confirming()) as wave):
+                return list(wave.sent)
+            case (Advertised() | Agreeing() | Confirming()) as wave:
+                return list(wave.sent)
         raise AssertionError(self._phase)  # Over was refused above
 
-    def receive(self, message: SetupFromServer) -> list[SetupMessage]:
-        """Take a set-up message and return ours.
+    def receive(self, message: SetupFromServer | RoundFromServer) -> list[ToServer]:
+        """Take a message and return our answers; a Step goes to :meth:`open` and a Sum to :meth:`accept` instead.
 
-        The first message of each kind and sender is final: the same one again is ignored, another one is an
+        In set-up the first message of each kind and wave is final: the same one again is ignored, another one is an
         error.
 
         Raises:
             PeerError: the server or a peer broke the protocol; the session is over.
         """
         self._alive()
+        if isinstance(message, Survivors | Agreement | Blame):
+            return [*self._receive_round(message)]
         with self._terminal():
-            sender = 0 if isinstance(message, Bundles) else message.sender
-            slot, content = (type(message).__name__, sender), digest(encode(message))
+            slot, content = (type(message).__name__, message.wave), digest(encode(message))
             if slot in self._seen:
                 if hmac.compare_digest(self._seen[slot], content):
                     return []
-                raise SecondMessage(f"a second {slot[0]} of {self._manifest.call(sender) if sender else 'the server'}")
-            before = self._phase
-            after = self._transition(before, message)
+                raise SecondMessage(f"a second {slot[0]} of wave {message.wave}; the first one is final")
+            rounds, wave = self._under_way()
+            earlier = 0 if wave is None or isinstance(message, Invite) else len(wave.sent)
+            after = self._transition(rounds, wave, message)
             self._seen[slot] = content
-            earlier = len(before.sent) if isinstance(before, Advertised | Agreeing | Confirming) else 0
-            if isinstance(after, Agreed):
-                rounds = Rounds(after.group, Ratchet(0, after.chains), after.sent)
-                self._phase = self._past(rounds, self._progress.last_round)
-            else:
-                self._phase = after
+            self._enter(rounds, after)
             return list(after.sent[earlier:])
 
-    def _transition(self, phase: _Phase, message: SetupFromServer) -> SetupPhase:
-        match phase, message:
-            case Advertised(), Bundles():
-                return on_bundles(phase, message, self._manifest, self._me)
-            case Agreeing(), Encapsulations():
-                return on_encapsulations(phase, message, self._manifest, self._me)
-            case ((Agreeing() | Confirming()), Confirmations()):
-                return on_confirmations(phase, message, self._manifest, self._me)
-        raise UnexpectedMessage(f"{type(message).__name__} in phase {type(phase).__name__}")
+    def _under_way(self) -> tuple[Rounds | None, Wave | None]:
+        """Return what earlier waves have led to, and the wave under way."""
+        match self._phase:
+            case Rounds(joining=wave) as rounds:
+                return rounds, wave
+            case (Advertised() | Agreeing() | Confirming()) as wave:
+                return None, wave
+        raise AssertionError(self._phase)  # Over was refused before
+
+    def _transition(self, rounds: Rounds | None, wave: Wave | None, message: SetupFromServer) -> SetupPhase:
+        manifest, me, standing = self._manifest, self._me, rounds.standing if rounds else None
+        match wave, message:
+            case ((None | Advertised(wave=0)), Invite()):
+                return on_invite(message, manifest, me, self._identity, self._entropy, standing)
+            case Advertised(wave=message.wave), Bundles():
+                return on_bundles(wave, message, manifest, me, standing)
+            case Agreeing(wave=message.wave), Ciphertexts():
+                return on_ciphertexts(wave, message, manifest, me)
+            case Confirming(wave=message.wave), Confirmed():
+                return on_confirmed(wave, message, manifest, me)
+            case _, Invite():
+                raise RosterRefused(f"an invitation to wave {message.wave} while another wave is under way here")
+        where = f"phase {type(wave).__name__} of wave {wave.wave}" if wave else f"phase {type(self._phase).__name__}"
+        raise UnexpectedMessage(f"{type(message).__name__} of wave {message.wave} in {where}")
+
+    def _enter(self, rounds: Rounds | None, after: SetupPhase) -> None:
+        match rounds, after:
+            case None, Agreed():
+                self._phase = self._past(Rounds.first(after), self._progress.last_round)
+            case None, (Advertised() | Agreeing() | Confirming()):
+                self._phase = after
+            case Rounds(), Agreed():
+                self._phase = rounds.joined(after)
+            case Rounds(), (Advertised() | Agreeing() | Confirming()):
+                # An invitation proves that the last wave is complete everywhere: nobody needs our messages of it.
+                self._phase = replace(rounds, sent=(), joining=after)
 
     # ---- rounds ----
 
@@ -247,89 +283,98 @@ class Client:
         Raises:
             RoundRefused: beyond the run's last round.
             RosterRefused: a stranger in it, or too small.
-            MisuseError: terms for a roster of another size.
+            MisuseError: terms that count on another number of honest sites.
         """
-        return Context.build(self._manifest, round_, roster, terms, self._progress.transcript)
+        self._alive()
+        with self._terminal():
+            return Context.build(self._manifest, round_, roster, terms, self._progress.transcript)
 
-    def open(self, step: Step, terms: Terms) -> Context:
+    def open(self, step: Step, terms: Terms, *, executor: Executor | None = None) -> Context:
         """Reserve a round: after this its number is used, whether an upload follows or not.
 
         Args:
-            step: as received; its missed sums have been accepted already.
+            step: as received, after all sums that came before it were accepted.
             terms: what this round sums, by our own computation.
+            executor: computes the masks while the caller computes its contribution; :meth:`upload` waits for them.
 
         Returns:
             The context to charge, to draw noise under, and to pass to :meth:`upload`.
 
         Raises:
-            RoundRefused: not above the last one, more than 1024 above it, or beyond the run's last.
-            RosterRefused: a stranger, too small, without us, with an old session of ours, or one change too
-            many. LaneOverflow: the terms do not fit the manifest's lanes. MisuseError: missed sums were left
-            out, or terms for another roster.
+            RoundRefused: of a shorter history, used up, more than 1024 above the last, or beyond the run's end.
+            RosterRefused: a stranger, too small, without us or with an old session of ours, with a member we share no
+                keys with, or one change too many.
+            LaneOverflow: the terms do not fit the manifest's lanes.
+            MisuseError: sums are still to be accepted, or terms for another roster.
         """
         rounds = self._rounds("Step")
-        progress = self._progress
-        if step.missed and step.missed[-1].round > progress.summed:
-            raise MisuseError(f"accept the sums missed up to round {step.missed[-1].round} before opening a round")
+        if step.sums > self._progress.sums:
+            raise MisuseError(f"accept all {step.sums} sums before opening a round; so far {self._progress.sums} are")
         lanes.require_room(terms.total_bound, self._manifest.lane_bits)
         with self._terminal():
-            # The number is checked before any key turns: 2**60 must not make a site hash for ever.
-            if step.round <= progress.last_round:
-                raise RoundRefused(f"round {step.round} is used up; this site is past {progress.last_round}")
-            if step.round > progress.last_round + WINDOW:
-                raise RoundRefused(f"round {step.round} is more than {WINDOW} above {progress.last_round}")
+            asked = check_step(self._manifest, self._me, self._nonce, self._progress, rounds, step)
             context = self.context(step.round, step.roster, terms)
-            nonce = dict(step.roster).get(self._me)
-            if nonce is None:
-                raise RosterRefused(f"round {step.round}: this site, member {self._me}, is not on the roster")
-            if not hmac.compare_digest(nonce, self._nonce):
-                raise RosterRefused(
-                    f"round {step.round}: the roster names another session of this site, member {self._me}: "
-                    "an older process, or a second one under this identity"
-                )
-            asked = progress.asked(context.members)
-            if asked.changes > self._manifest.roster_changes:
-                raise RosterRefused(
-                    f"round {step.round}: this would be roster change number {asked.changes}; "
-                    f"the study allows {self._manifest.roster_changes}"
-                )
         ratchet = rounds.ratchet.advance(step.round)
-        keys = ratchet.keys(self._me, context.members, self._manifest.mode, context.digest)
+        self._round = prepare(self._manifest, self._me, context, ratchet, self._entropy, self._backend, executor)
         self._progress = replace(asked, last_round=step.round)
-        # A Step means that everybody is ready, so nobody needs our set-up messages any more.
-        self._phase = _Opened(replace(rounds, ratchet=ratchet.advance(step.round + 1), sent=()), context, keys)
+        self._phase = replace(rounds.asked(context.members), ratchet=ratchet.advance(step.round + 1))
         return context
 
     def upload(self, context: Context, coordinates: Coordinates) -> Upload:
-        """Mask our vector for the round that is open; the round's keys are forgotten by it.
+        """Mask our vector for the round that is open. Nothing else is ever masked for it.
 
         Args:
             context: as returned by the last :meth:`open`.
-            coordinates: int64[d] on the lattice, clamped, noise share added.
+            coordinates: any signed integer type, [d], on the lattice, clamped, noise share added.
 
         Returns:
-            The upload: ⌈d/lanes⌉ data words, the tag word and the canary word.
+            The upload, to be sent in ``parts``: ⌈d/lanes⌉ data words, tag word, canary word; in mode B share boxes too.
 
         Raises:
-            MisuseError: this round is not open (a context serves once), or the vector has another type,
-            length or
+            MisuseError: this round is not open (a context serves once), or the vector has another type, length or
                 range; the round stays open.
         """
         self._alive()
-        phase = self._phase
-        if not (isinstance(phase, _Opened) and phase.context == context):
+        phase, opened = self._phase, self._round
+        if not (isinstance(phase, Rounds) and isinstance(opened, Opened) and opened.context == context):
             raise MisuseError(f"round {context.round} is not open: a context serves for one upload, ever")
-        _check_coordinates(coordinates, context.terms)
+        opened.check(coordinates)
         # Leave the phase before masking: whatever happens below, these keys mask nothing else.
-        self._phase, keys = phase.rounds, phase.keys
-        data = lanes.pack(coordinates, self._manifest.lane_bits)
-        words = np.empty(len(data) + 2, dtype=np.uint64)
-        words[:-2] = data
-        words[-2] = RoundTag(phase.rounds.group, context.digest, len(coordinates)).share(coordinates, self._me)
-        words[-1] = 1
-        masks.apply(words[:-1], add=keys.add, subtract=keys.subtract)
-        masks.apply(words[-1:], add=keys.canary_add, subtract=keys.canary_subtract)
-        return Upload(self._me, context.round, words.astype("<u8").tobytes())
+        self._round = Idle()
+        words = opened.mask(coordinates, phase.group)
+        self._round = opened.after
+        return Upload(self._me, context.round, words, opened.boxes)
+
+    def _receive_round(self, message: RoundFromServer) -> list[RoundMessage]:
+        """Take what the server says about a round after our upload.
+
+        A round whose keys this process does not hold (any more) opens without us or not at all.
+        """
+        self._rounds(what := type(message).__name__)
+        with self._terminal():
+            if isinstance(message, Survivors):
+                self._progress.refuse_others(message)
+            gone = is_gone(self._manifest, self._progress, self._round, message.round)
+            match self._round, message:
+                case Sent(round=message.round) as phase, Blame():
+                    return [CanaryKeys(self._me, phase.round, tuple(sorted(phase.canary.items())))]
+                case Uploaded(round=message.round) as phase, Survivors():
+                    self._round = Idle()  # leave before answering
+                    self._progress, self._round = consenting(self._manifest, self._progress, phase, message)
+                    return [self._round.consent]
+                case (Consented(round=message.round) | Answered(round=message.round)) as phase, Survivors():
+                    return [phase.consent]
+                case Consented(round=message.round) as phase, Agreement():
+                    self._round = Idle()
+                    self._round, shares = answer(phase, message, self._manifest.threshold)
+                    return [shares]
+                case Answered(round=message.round) as phase, Agreement():
+                    if phase.agreement != message:
+                        raise SecondMessage(f"a second Agreement on round {message.round}, which is answered")
+                    return []
+                case _, (Survivors() | Agreement()) if gone:
+                    return []
+            raise UnexpectedMessage(f"{what} of round {message.round} in phase {type(self._round).__name__}")
 
     def accept(self, total: Sum, terms: Terms) -> Coordinates:
         """Check a broadcast sum and take it into the transcript.
@@ -342,49 +387,21 @@ class Client:
             int64[d], |coordinate| ≤ ``terms.total_bound``. Apply it only now.
 
         Raises:
-            ForgedSum: size, canary, range or tag is wrong: the sum stays unapplied and the session is over.
+            ForgedSum: survivors, size, canary, range or tag is wrong: the sum stays unapplied and the session is over.
             RoundRefused: not after the last accepted sum.
             RosterRefused: a roster that nobody may have uploaded for.
             MisuseError: terms for another roster.
         """
-        rounds = self._rounds("Sum")
-        progress = self._progress
+        rounds, progress = self._rounds("Sum"), self._progress
         with self._terminal():
             if total.round <= progress.summed:
                 raise RoundRefused(f"the sum of round {total.round} comes after that of round {progress.summed}")
             context = self.context(total.round, total.roster, terms)
-            words = np.frombuffer(total.words, dtype="<u8").astype(np.uint64)
-            coordinates, tag = self._checked(words, context, rounds.group)
-        last_round = max(progress.last_round, total.round)
-        self._progress = replace(
-            progress.asked(context.members),
-            last_round=last_round,
-            transcript=extend(progress.transcript, context, total.words[:-16], tag),
-            sums=progress.sums + 1,
-            summed=total.round,
-        )
-        self._phase = self._past(rounds, last_round)
+            coordinates, tag = check_sum(self._manifest, progress, total, context, rounds.group, self._backend)
+        transcript = extend(progress.transcript, context, total.survivors, total.words[:-16], tag)
+        self._progress = progress.accepted(total, transcript)
+        self._phase, self._round = self._past(rounds, self._progress.last_round), Idle()
         return coordinates
-
-    def _checked(self, words: lanes.Words, context: Context, group: bytes) -> tuple[Coordinates, int]:
-        """Return a sum's coordinates and its reduced tag, or raise ForgedSum."""
-        terms, bits, which = context.terms, self._manifest.lane_bits, f"the sum of round {context.round}"
-        if len(words) != lanes.word_count(terms.length, bits) + 2:
-            raise ForgedSum(f"{which} has {len(words)} words, expected {lanes.word_count(terms.length, bits) + 2}")
-        if int(words[-1]) != len(context.roster):
-            raise ForgedSum(
-                f"{which} does not open: its canary is not {len(context.roster)}. Either a site ran another "
-                "study, history or version, or the coordinator changed it"
-            )
-        coordinates = lanes.unpack(words[:-2], terms.length, bits)
-        if coordinates.max() > terms.total_bound or coordinates.min() < -terms.total_bound:
-            raise ForgedSum(f"{which} has a coordinate beyond the proven bound {terms.total_bound}")
-        checker = RoundTag(group, context.digest, terms.length)
-        tag = checker.reduce(int(words[-2]))
-        expected = checker.expected(coordinates, context.members)
-        if not hmac.compare_digest(tag.to_bytes(8, "big"), expected.to_bytes(8, "big")):
-            raise ForgedSum(f"{which} carries a wrong tag: it is not what the sites uploaded")
-        return coordinates, tag
 
     # ---- private ----
 
@@ -393,13 +410,10 @@ class Client:
             raise SessionOver(f"this site stopped in this run ({self._phase.code}) and holds no key of it any more")
 
     def _rounds(self, what: str) -> Rounds:
-        """Return the phase in which rounds happen; an open round that is overtaken is given up."""
+        """Return the phase in which rounds happen."""
         self._alive()
-        match self._phase:
-            case Rounds():
-                return self._phase
-            case _Opened(rounds=rounds):
-                return rounds
+        if isinstance(self._phase, Rounds):
+            return self._phase
         with self._terminal():
             raise UnexpectedMessage(f"{what} in phase {type(self._phase).__name__}: set-up is not complete")
 
@@ -413,29 +427,15 @@ class Client:
         try:
             yield
         except PeerError as error:
-            self._phase = Over(error.code)
+            self._phase, self._round = Over(error.code), Idle()
             raise
 
 
 def _check_membership(manifest: Manifest, member: int, identity: Identity, pins: frozenset[bytes]) -> None:
-    if manifest.mode is not Mode.A:
-        raise ConfigError(f"mode {manifest.mode} is not available; this version runs mode A")
     if manifest.member(member).identity != identity.public:
         raise ConfigError(f"this site's identity is not the one the manifest lists for member {manifest.call(member)}")
-    # Who is a member is decided by the hospitals: a coordinator that could admit one would own the collusion
-    # bound.
+    # Who is a member is decided by the hospitals: a coordinator that could admit one would own the collusion bound.
     strangers = [each for each in manifest.members if each.index != member and each.identity not in pins]
     if strangers:
         names = ", ".join(manifest.call(each.index) for each in strangers)
-        raise UnpinnedMember(
-            f"this site has not pinned the identity of {names}: compare fingerprints out of band first"
-        )
-
-
-def _check_coordinates(coordinates: Coordinates, terms: Terms) -> None:
-    if not (isinstance(coordinates, np.ndarray) and coordinates.dtype == np.int64):
-        raise MisuseError("an upload takes int64 coordinates")
-    if coordinates.shape != (terms.length,):
-        raise MisuseError(f"an upload of shape {coordinates.shape}; the round sums {terms.length} coordinates")
-    if coordinates.max() > terms.total_bound or coordinates.min() < -terms.total_bound:
-        raise MisuseError(f"a coordinate beyond the total bound {terms.total_bound}: clamp before masking")
+        raise UnpinnedMember(f"the identity of {names} is not pinned here: compare fingerprints out of band first")

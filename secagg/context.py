@@ -60,14 +60,21 @@ class Context:
 
         Raises:
             RoundRefused: the number is beyond the manifest's last.
-            RosterRefused: not a subset of the manifest's members, or smaller than its minimum.
+            RosterRefused: not a subset of the manifest's members, or smaller than its minimum; or smaller than all of
+                them while the terms have no noise.
             MisuseError: `terms` were computed for a roster of another size.
         """
         members = check_roster(manifest, round_, roster)
-        if terms.honest != len(members) - manifest.collusion:
+        if terms.share_variance == 0 and members != manifest.indices:
+            # Sums over two rosters of one model differ by one hospital's vector: exactly, if nobody adds noise.
+            raise RosterRefused(
+                f"round {round_}: without noise a sum is over all {len(manifest.members)} members of the study or over "
+                f"nobody; the roster has {len(members)}"
+            )
+        if terms.honest != manifest.honest(len(members)):
             raise MisuseError(
-                f"the terms of round {round_} count on {terms.honest} honest sites; {len(members)} sites "
-                f"with collusion {manifest.collusion} has {len(members) - manifest.collusion}"
+                f"the terms of round {round_} count on {terms.honest} honest sites; a roster of {len(members)} with "
+                f"collusion {manifest.collusion} in mode {manifest.mode} has {manifest.honest(len(members))}"
             )
         bound = digest(
             Label.CONTEXT,
@@ -95,13 +102,14 @@ def start(manifest: Manifest) -> bytes:
     return digest(Label.START, manifest.suite, manifest.run_id, manifest.study_digest, manifest.digest())
 
 
-def extend(transcript: bytes, context: Context, data: bytes, tag: int) -> bytes:
+def extend(transcript: bytes, context: Context, survivors: tuple[int, ...], data: bytes, tag: int) -> bytes:
     """Return the transcript after a sum, h_{r+1}. An aborted round does not enter it.
 
     Args:
         transcript: h_r.
         context: of the summed round.
+        survivors: whose uploads are in the sum, ascending.
         data: the sum's data words, little-endian.
         tag: the sum's tag, reduced modulo p (one sum, one transcript).
     """
-    return digest(Label.TRANSCRIPT, transcript, context.digest, data, tag)
+    return digest(Label.TRANSCRIPT, transcript, context.digest, survivors, data, tag)

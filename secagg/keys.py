@@ -13,7 +13,8 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Self, TypeAlias
+from functools import cached_property
+from typing import Final, NoReturn, Self, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -50,10 +51,11 @@ __all__ = [
     "open_group_box",
     "pair_keys",
     "seal_group_box",
+    "uncopied",
     "verify",
 ]
 
-PROTOCOL_VERSION: Final = "haemfed/secagg/1"
+PROTOCOL_VERSION: Final = "haemfed/secagg/2"
 SUITE: Final = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
 
 MLKEM_SIZE: Final = 1184
@@ -90,6 +92,11 @@ class Label(StrEnum):
     MASK_A = "haemfed/mask-a/v1"
     MASK_B = "haemfed/mask-b/v1"
     CANARY = "haemfed/canary/v1"
+    MLKEM = "haemfed/mlkem/v1"
+    SELF_MASK = "haemfed/self-mask/v1"
+    SHARE_BOX = "haemfed/share-box/v1"
+    CONSENT_KEY = "haemfed/consent-key/v1"
+    CONSENT = "haemfed/u3/v1"
     TAG = "haemfed/tag/v1"
     TAG_PAD = "haemfed/tag-pad/v1"
     HEDGE = "haemfed/hedge/v1"
@@ -102,6 +109,11 @@ def draw(entropy: Entropy, size: int) -> bytes:
     if len(octets) != size:
         raise MisuseError(f"the entropy source returned {len(octets)} octets instead of {size}")
     return octets
+
+
+def uncopied(self: object) -> NoReturn:
+    """Refuse to copy or pickle: ``__reduce__`` of whatever holds a secret, or must not go on twice from one state."""
+    raise MisuseError(f"a {type(self).__name__} is neither copied nor pickled: its secrets stay where they are")
 
 
 # ---- identity
@@ -117,6 +129,8 @@ class Identity:
     """
 
     seed: bytes = field(repr=False)
+
+    __reduce__ = uncopied
 
     def __post_init__(self) -> None:
         if not (isinstance(self.seed, bytes) and len(self.seed) == 32):
@@ -187,7 +201,7 @@ def derive(key: bytes, label: Label, *values: Value) -> bytes:
 
 @dataclass(frozen=True)
 class Ephemeral:
-    """One member's key pairs for one run; erased when all pair keys are derived.
+    """One member's key pairs for one wave of set-up; erased when its pair keys are derived.
 
     Args:
         x25519: private key, 32 octets.
@@ -197,6 +211,8 @@ class Ephemeral:
     x25519: bytes = field(repr=False)
     mlkem: bytes = field(repr=False)
 
+    __reduce__ = uncopied
+
     @classmethod
     def generate(cls, entropy: Entropy) -> Self:
         """Draw fresh key pairs."""
@@ -204,10 +220,7 @@ class Ephemeral:
 
     def public(self) -> tuple[bytes, bytes]:
         """Return the X25519 (32 octets) and ML-KEM-768 (1184 octets) public keys."""
-        return (
-            X25519PrivateKey.from_private_bytes(self.x25519).public_key().public_bytes_raw(),
-            MLKEM768PrivateKey.from_seed_bytes(self.mlkem).public_key().public_bytes_raw(),
-        )
+        return self._x25519.public_key().public_bytes_raw(), self._mlkem.public_key().public_bytes_raw()
 
     def exchange(self, public: bytes, who: str) -> bytes:
         """X25519 with a peer's public key.
@@ -216,8 +229,7 @@ class Ephemeral:
             BadKey: the result is all zero: the peer's key has low order and would fix the secret.
         """
         try:
-            peer = X25519PublicKey.from_public_bytes(public)
-            return X25519PrivateKey.from_private_bytes(self.x25519).exchange(peer)
+            return self._x25519.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
             raise BadKey(f"the X25519 key of {who} yields no secret") from error
 
@@ -231,9 +243,19 @@ class Ephemeral:
             BadKey: the ciphertext has the wrong size.
         """
         try:
-            return MLKEM768PrivateKey.from_seed_bytes(self.mlkem).decapsulate(ciphertext)
+            return self._mlkem.decapsulate(ciphertext)
         except ValueError as error:
             raise BadKey(f"the ML-KEM ciphertext of {who} is not valid") from error
+
+    # The library's key objects: expanding an ML-KEM seed costs more than a decapsulation, hence once, not per peer.
+
+    @cached_property
+    def _x25519(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(self.x25519)
+
+    @cached_property
+    def _mlkem(self) -> MLKEM768PrivateKey:
+        return MLKEM768PrivateKey.from_seed_bytes(self.mlkem)
 
 
 def encapsulate(public: bytes, who: str) -> tuple[bytes, bytes]:
@@ -268,9 +290,11 @@ class PairKeys:
     confirm: bytes = field(repr=False)
     group: bytes = field(repr=False)
 
+    __reduce__ = uncopied
+
 
 def pair_keys(
-    manifest: bytes, run_id: bytes, pair: tuple[int, int], bundles: tuple[bytes, bytes], ciphertext: bytes,
+    manifest: bytes, run_id: bytes, wave: int, pair: tuple[int, int], bundles: tuple[bytes, bytes], ciphertext: bytes,
     *, mlkem: bytes, x25519: bytes,
 ) -> PairKeys:  # fmt: skip
     """Combine both shared secrets and bind them to everything either end has seen.
@@ -278,13 +302,15 @@ def pair_keys(
     Args:
         manifest: digest of the manifest.
         run_id: 32 octets.
+        wave: of set-up, in which the two agree.
         pair: (u, v) with u < v.
-        bundles: canonical bytes of both signed bundles, in the same order: public keys and signatures.
+        bundles: canonical bytes of both signed bundles, in the same order: the X25519 key, the digest of the ML-KEM
+            key, the signature.
         ciphertext: the ML-KEM ciphertext u sent to v.
         mlkem: ML-KEM shared secret, 32 octets.
         x25519: X25519 shared secret, 32 octets.
     """
-    salt = digest(Label.PAIR, SUITE, run_id, manifest, *pair, *bundles, ciphertext)
+    salt = digest(Label.PAIR, SUITE, run_id, manifest, wave, *pair, *bundles, ciphertext)
     root = hkdf_extract(salt, mlkem + x25519)
     return PairKeys(
         chain=hkdf_expand(root, enc(Label.CHAIN, *pair)),
@@ -301,8 +327,8 @@ def confirmation(keys: PairKeys, sender: int, receiver: int, setup: bytes) -> by
 def seal_group_box(keys: PairKeys, sender: int, receiver: int, manifest: bytes, group: bytes) -> bytes:
     """Encrypt the group key to one peer.
 
-    The key is used for one message ever (one direction, one run, and the group key is drawn before the pair
-    keys exist, so even a restored disk seals the same group key): the nonce can be constant.
+    The key is used for one message ever (one direction, one wave of one run, and the group key is drawn before any
+    pair keys exist, so even a restored disk seals the same group key): the nonce can be constant.
     """
     key = derive(keys.group, Label.GROUP, sender, receiver, manifest)
     return AESGCM(key).encrypt(bytes(12), group, enc(sender, receiver, manifest))

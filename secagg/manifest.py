@@ -29,7 +29,7 @@ class Mode(StrEnum):
     A = "A"
     """One upload per step, all or nothing; nothing is ever revealed after the upload."""
     B = "B"
-    """Self masks with Shamir recovery, for long rounds. Reserved: no client runs it yet."""
+    """Self masks with Shamir recovery: a site that drops out of a round does not cost the others the round."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,26 @@ class Manifest:
             )
         if smallest - c < 2:
             yield f"minimum_roster {smallest} less collusion {c} leaves fewer than 2 honest sites in a sum"
+        if self.mode is Mode.B and smallest < self.threshold:
+            yield f"minimum_roster {smallest} is below {self.threshold}, which mode B needs to open a sum"
         if not 1 <= self.max_rounds <= MAX_ROUNDS:
             yield f"max_rounds {self.max_rounds} is outside 1..{MAX_ROUNDS}"
+
+    @property
+    def threshold(self) -> int:
+        """Mode B: t = max(⌊2n/3⌋ + 1, ⌊(n + c)/2⌋ + 1) shares open a self mask, and t sites must agree who survived.
+
+        2t > n + c: two different sets of survivors would need more honest sites than there are.
+        """
+        n, c = len(self.members), self.collusion
+        return max(2 * n // 3 + 1, (n + c) // 2 + 1)
+
+    def honest(self, roster: int) -> int:
+        """Return h, the noise shares that whoever opens a sum over a roster of this size cannot do without.
+
+        Mode A: |R| − c, because only a complete roster opens. Mode B: t − c, because t survivors suffice.
+        """
+        return (roster if self.mode is Mode.A else self.threshold) - self.collusion
 
     def digest(self) -> bytes:
         """Return SHA-256 (32 octets) over every field and the protocol version."""
@@ -178,15 +196,18 @@ class Manifest:
         Raises:
             MisuseError: nobody has it.
         """
-        for member in self.members:
-            if member.index == index:
-                return member
-        raise MisuseError(f"the manifest has no member {index}")
+        if index not in self._members:
+            raise MisuseError(f"the manifest has no member {index}")
+        return self._members[index]
 
     def call(self, index: int) -> str:
         """Say a member's number and, where the manifest knows it, its name: ``3 (Leeds)``."""
-        names = {member.index: member.name for member in self.members}
-        return f"{index} ({names[index]})" if index in names else f"{index} (not in the manifest)"
+        member = self._members.get(index)
+        return f"{index} ({member.name})" if member else f"{index} (not in the manifest)"
+
+    @cached_property
+    def _members(self) -> dict[int, Member]:
+        return {member.index: member for member in self.members}
 
 
 @dataclass(frozen=True)
@@ -201,7 +222,7 @@ class Terms:
         query: 32 octets, digest of the query.
         length: d ≥ 1 coordinates.
         share_variance: σ_i² of one site's noise, in lattice units squared.
-        honest: h = |R| − c, how many shares the noise counts on.
+        honest: h of :meth:`Manifest.honest`, how many shares the noise counts on.
         steps: lattice steps per unit of sensitivity.
         clamp: largest |coordinate| of one site before noise, in lattice units.
         total_bound: |coordinate of the sum| never exceeds it, < 2**47.

@@ -1,67 +1,62 @@
-"""The coordinator's half of the protocol, mode A: a blind adder. Sans-IO: events in, actions out.
+"""The coordinator's half of the protocol: a blind adder. Sans-IO: events in, actions out.
 
-It holds no key and no model, names no query, chooses no privacy parameter. It relays set-up, asks rosters for
-rounds, adds the uploads of a complete roster modulo 2⁶⁴, keeps every sum, and sends each member the sums it
-lacks. All it can do to a patient by lying is to make a round useless.
+It holds no model, names no query, chooses no privacy parameter. It relays set-up, asks rosters for rounds, adds the
+uploads modulo 2⁶⁴, has every sum stored, and sees that each member gets the sums it lacks. In mode A it never holds a
+key; in mode B survivors give it what opens one sum, theirs. All it can do to a patient by lying is to make a round
+useless.
 
 ::
 
-    Gathering ──▶ Running ──sum stored──▶ Running … ──all complete──▶ Finished
-        │          │   ▲ next number                                     ▲
-        └──────────┴─▶ Waiting (no roster is allowed) ──patience over────┘
+    Gathering ──▶ Uploading ──mode A: sum stored──▶ Uploading … ──all complete──▶ Finished
+        │         │   │ └──mode B──▶ Consenting ──▶ Revealing ──sum stored──▶ Uploading …
+        │         │   └──mode A, canaries do not fit──▶ Blaming ──▶ Finished
+        ▼         ▼ no roster is allowed; so after every round that was given up
+       Waiting ◀──┘   ──a roster is allowed──▶ Uploading      ──patience over──▶ Finished
 
 A :class:`~secagg.errors.PeerError` out of :meth:`Server.connect` or :meth:`Server.receive` concerns that one
 connection: nothing has changed; close it, and report :meth:`Server.disconnect` if it was connected.
 """
 
-import itertools
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from secagg.actions import Action, Arm, Send, Stop, StoreRound, StoreSetup, StoreSum
-from secagg.adder import Adder
+from secagg.actions import Action, Arm, Send, SendSums, Stop, StoredSetup, StoreSum, SumRecord
+from secagg.adder import Uploading
+from secagg.blame import Blaming
+from secagg.collecting import Consenting, Revealing
 from secagg.errors import MalformedMessage, MisuseError, UnexpectedMessage
-from secagg.keys import PROTOCOL_VERSION, Purpose, verify
-from secagg.manifest import Manifest
-from secagg.messages import Complete, Finish, Hello, Refused, SetupMessage, Step, Sum, ToServer, Upload
-from secagg.relay import Relay
+from secagg.greeting import check_hello
+from secagg.manifest import Manifest, Mode
+from secagg.masks import CTR, Backend
+from secagg.messages import (
+    Bundle,
+    CanaryKeys,
+    Complete,
+    Confirmations,
+    Consent,
+    Encapsulations,
+    Finish,
+    Hello,
+    Part,
+    Ready,
+    Refused,
+    Shares,
+    Sum,
+    ToServer,
+)
+from secagg.rosters import Attendance, Session
+from secagg.waves import Waves
 
-__all__ = [
-    "COMPLETE",
-    "Action",
-    "Arm",
-    "Send",
-    "Server",
-    "Stop",
-    "StoreRound",
-    "StoreSetup",
-    "StoreSum",
-]
+__all__ = ["COMPLETE", "Server"]
 
 COMPLETE: Final = "complete"
 """Reason in the Finish of a run that has all its sums."""
 
 
-@dataclass
-class _Session:
-    """One member's present connection."""
-
-    nonce: bytes
-    sums: int  # how many sums the member holds or was sent on this connection
-
-
 @dataclass(frozen=True)
 class _Gathering:
     """No round yet in this process: we wait for everybody who is expected."""
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A round is out."""
-
-    adder: Adder
 
 
 @dataclass(frozen=True)
@@ -81,24 +76,26 @@ class _Finished:
     reason: str
 
 
-_Phase: TypeAlias = _Gathering | _Running | _Between | _Waiting | _Finished
+_Round: TypeAlias = Uploading | Consenting | Revealing | Blaming
+_Phase: TypeAlias = _Gathering | _Round | _Between | _Waiting | _Finished
 
 
 class Server:
-    """The adder of one run.
+    """The adder of one run. Memory: one vector (in mode B also uploads that are not whole yet), and small records.
 
     The caller executes the returned actions in order, each durable before the next.
 
     Args:
         manifest: of the run.
-        sums: all sums stored so far.
+        sums: records of all sums stored so far.
         last_round: the largest number of any StoreRound so far.
         relayed: all stored set-up messages, in order.
         max_words: the longest upload taken, in 64-bit words (data, tag and canary).
-        roster: ``StoreRound.roster`` of the last round; without it the last sum's.
+        roster: ``StoreRound.roster`` of the last round; without it the last sum's survivors.
         changes: ``StoreRound.changes`` of the last round; without it counted from the sums, which misses
             changes in rounds that were given up (a site stops when its own count passes the study's budget).
         finished: reason with which an earlier process ended the run; members that come late still get their sums.
+        backend: cipher implementation for opening sums of mode B.
 
     Raises:
         MisuseError: sums not in ascending order of round, or beyond `last_round`.
@@ -108,33 +105,25 @@ class Server:
         self,
         manifest: Manifest,
         *,
-        sums: Sequence[Sum] = (),
+        sums: Sequence[SumRecord] = (),
         last_round: int = 0,
-        relayed: Sequence[SetupMessage] = (),
+        relayed: Sequence[StoredSetup] = (),
         max_words: int,
         roster: tuple[int, ...] = (),
         changes: int = 0,
         finished: str = "",
+        backend: Backend = CTR,
     ) -> None:
-        numbers = [each.round for each in sums]
-        if numbers != sorted(set(numbers)) or (numbers and numbers[-1] > last_round):
-            raise MisuseError(f"stored sums of rounds {numbers} do not fit a last round of {last_round}")
-        rosters = [tuple(member for member, _ in each.roster) for each in sums]
-        self._manifest, self._max_words = manifest, max_words
-        self._sums = list(sums)
-        self._relay = Relay(manifest, relayed)
-        self._roster = roster or (rosters[-1] if rosters else ())
-        self._changes = max(changes, sum(a != b for a, b in itertools.pairwise(rosters)))
-        self._last_round = last_round
-        self._sessions: dict[int, _Session] = {}
-        self._stalled: set[int] = set()  # missed a deadline and have sent nothing since
-        self._gone: dict[int, str] = {}  # stopped for good → code
+        self._manifest, self._max_words, self._sums = manifest, max_words, len(sums)
+        self._waves = Waves(manifest, relayed)
+        self._here = Attendance(manifest, self._waves, sums, last_round, roster, changes)
+        self._backend, self._unopened = backend, 0  # rounds of mode B running that did not open
         self._phase: _Phase = _Finished(finished) if finished else _Gathering()
 
     @property
     def sums(self) -> int:
         """How many sums there are."""
-        return len(self._sums)
+        return self._sums
 
     # ---- events ----
 
@@ -144,17 +133,16 @@ class Server:
         Raises:
             PeerError: of another run, not signed by the member, or claiming sums or rounds that never were.
         """
-        self._check_hello(hello)
-        member = hello.member
-        if isinstance(self._phase, _Finished):
-            return [Send(member, Finish(tuple(self._sums[hello.sums :]), self._phase.reason))]
+        check_hello(self._manifest, hello, self._sums, self._here.last_round)
+        member, phase = hello.member, self._phase
         actions: list[Action] = []
-        if isinstance(self._phase, _Gathering) and not self._sessions:
+        if isinstance(phase, _Gathering) and not self._here.sessions:
             actions.append(Arm("patience"))
         self._lose(member)
-        self._sessions[member] = _Session(hello.nonce, hello.sums)
-        if member not in self._relay.ready:
-            actions += [Send(*addressed) for addressed in self._relay.backlog(member)]
+        self._here.sessions[member] = Session(hello.nonce, hello.sums)
+        if isinstance(phase, _Finished):
+            return [*self._catch_up(member), Send(member, Finish(self._sums, phase.reason))]
+        actions += [*self._waves.backlog(member), *self._catch_up(member), *self._repeat(hello), *self._proceed()]
         return actions + self._advance()
 
     def receive(self, member: int, message: ToServer) -> list[Action]:
@@ -166,27 +154,60 @@ class Server:
         """
         if isinstance(self._phase, _Finished):
             return []
-        if member not in self._sessions:
+        if member not in self._here.sessions:
             raise MisuseError(f"member {member} is not connected")
-        stored: list[Action] = []
-        match message:
-            case Upload() | Complete() | Refused() if message.member != member:
+        self._check(member, message)
+        actions = self._take(member, message)
+        self._here.stalled.discard(member)
+        if isinstance(message, Part) and not message.last:
+            return actions  # nothing follows from an upload that is not whole
+        return actions + self._advance()
+
+    def _take(self, member: int, message: ToServer) -> list[Action]:  # noqa: C901  # one row per message and phase
+        """Tell what each message does in each phase; what is absent here is illegal."""
+        match self._phase, message:
+            case _, Bundle() | Encapsulations() | Confirmations() | Ready():
+                return self._set_up(member, message)
+            case phase, Refused():
+                self._here.gone[member] = message.code
+                if isinstance(phase, _Round):
+                    phase.lose(member)
+                return self._proceed()
+            case Uploading() as uploads, Complete() if member in uploads.silent:
+                uploads.complete[member] = message.transcript
+            case _, Complete():
+                pass
+            case Uploading() as uploads, Part() if message.round == uploads.number and member in uploads.silent:
+                uploads.take(message)
+            case _, Part():
+                pass  # the same again, too late, or of a round that was given up: it is never added
+            case Consenting() as consents, Consent() if message.round == consents.number:
+                consents.take(message)
+            case Revealing() as reveals, Shares() if message.round == reveals.number:
+                reveals.take(message)
+            case Blaming() as blame, CanaryKeys() if message.round == blame.number:
+                blame.take(message)
+            case phase, Consent() | Shares() if self._late(message.round):
+                pass
+            case phase, _:
                 kind = type(message).__name__
-                raise UnexpectedMessage(f"{self._call(member)} sent a {kind} of member {message.member}")
-            case Upload():
-                self._add(member, message)
-            case Complete():
-                self._complete(member, message)
-            case Refused():
-                self._gone[member] = message.code
-                self._give_up(member)
-            case _:
-                stored += self._set_up(member, message)
-        self._stalled.discard(member)
-        return stored + self._advance()
+                raise UnexpectedMessage(f"{self._call(member)} sent a {kind} in phase {type(phase).__name__}")
+        return []
+
+    def _check(self, member: int, message: ToServer) -> None:
+        """Refuse what is illegal in every phase."""
+        who, kind = self._call(member), type(message).__name__
+        sender = message.sender if isinstance(message, Encapsulations | Confirmations | Consent) else message.member
+        if sender != member:
+            raise UnexpectedMessage(f"{who} sent a {kind} of member {sender}")
+        match message:
+            case Part() | Consent() | Shares() | CanaryKeys() if message.round > self._here.last_round:
+                raise UnexpectedMessage(f"{who} sent a {kind} for a round {message.round} nobody opened")
+            case Part(size=size) if size > 8 * self._max_words:
+                raise MalformedMessage(f"{who} uploads {size} octets, more than {8 * self._max_words}")
 
     def disconnect(self, member: int) -> list[Action]:
-        """A member's connection has broken. A round that still needs its upload is given up at once."""
+        """A member's connection has broken. In mode A a round that still needs its upload is given up at once."""
         if isinstance(self._phase, _Finished):
             return []
         self._lose(member)
@@ -195,70 +216,75 @@ class Server:
     def deadline(self) -> list[Action]:
         """The timer that the last Arm started has fired."""
         match self._phase:
-            case _Running(adder):
-                self._stalled |= adder.silent
-                self._phase = _Between()
-                return self._advance()
+            case Uploading() | Consenting() | Revealing() as stage:
+                self._here.stalled |= stage.silent & self._here.sessions.keys()
+                return self._end(stage)
+            case Blaming() as stage:
+                return self._end(stage)
+            case _Gathering() if self._waves.enough(self._here.gone):
+                # Enough are there to begin; who is missing may join later.
+                return [*self._waves.close(), Arm("patience"), *self._advance()]
             case _Gathering():
                 self._phase = _Waiting()
-                return self._advance() or self._stop(f"in time neither set up nor back: {self._away()}")
+                return self._advance() or self._stop(f"in time neither set up nor back: {self._here.away()}")
             case _Waiting():
-                return self._stop(f"no roster the study allows; waited in vain for: {self._away()}")
+                return self._stop(f"no roster the study allows; waited in vain for: {self._here.away()}")
         return []
 
-    # ---- what members send ----
+    # ---- set-up and connections ----
 
-    def _set_up(self, member: int, message: SetupMessage) -> list[Action]:
-        if not self._relay.store(member, message):
+    def _set_up(self, member: int, message: Bundle | Encapsulations | Confirmations | Ready) -> list[Action]:
+        if member in self._here.gone:
             return []
-        handed = [Send(*addressed) for addressed in self._relay.hand_on(message)]
-        return [StoreSetup(message), *(send for send in handed if send.member in self._sessions)]
+        actions: list[Action] = [*self._waves.receive(member, message), *self._proceed()]
+        if isinstance(message, Ready):  # with the last one of a wave its newcomers can check sums
+            actions += [action for each in sorted(self._here.sessions) for action in self._catch_up(each)]
+        return actions
 
-    def _add(self, member: int, upload: Upload) -> None:
-        size, most = len(upload.words), 8 * self._max_words
-        if size > most:
-            raise MalformedMessage(f"{self._call(member)} uploads {size} octets, more than {most}")
-        if upload.round > self._last_round:
-            raise UnexpectedMessage(f"{self._call(member)} uploads for a round {upload.round} nobody opened")
-        match self._phase:
-            case _Running(adder) if upload.round == adder.number and member in adder.silent:
-                adder.add(member, upload.words)
-            case _:  # of a round that was given up, or the same again: it is never added
-                pass
-
-    def _complete(self, member: int, complete: Complete) -> None:
-        match self._phase:
-            case _Running(adder) if member in adder.silent:
-                adder.complete[member] = complete.transcript
-            case _:
-                pass
+    def _proceed(self) -> list[Action]:
+        return [*self._waves.proceed(frozenset(self._here.sessions), self._here.gone)]
 
     def _lose(self, member: int) -> None:
-        """Forget a connection; give up a round that cannot complete without it."""
-        if self._sessions.pop(member, None) is not None:
-            self._stalled.discard(member)
-            self._give_up(member)
+        """Forget a connection."""
+        if self._here.sessions.pop(member, None) is not None:
+            self._here.stalled.discard(member)
+            if isinstance(self._phase, Uploading):
+                self._phase.disconnect(member)
 
-    def _give_up(self, member: int) -> None:
-        match self._phase:
-            # Who has uploaded is not needed any more, and at the very end neither is who is silent.
-            case _Running(adder) if member in adder.silent and not self._closing(adder):
-                self._phase = _Between()
-            case _:
-                pass
+    def _repeat(self, hello: Hello) -> list[Action]:
+        """Ask a member again that comes back within a round; in another session it cannot answer any more."""
+        phase, member = self._phase, hello.member
+        if not isinstance(phase, _Round) or member not in dict(phase.roster):
+            return []
+        if dict(phase.roster)[member] != hello.nonce:
+            phase.lose(member)
+        opened = isinstance(phase, Uploading) and hello.last_round >= phase.number
+        return [Send(member, phase.question(member))] if member in phase.silent and not opened else []
 
-    # ---- what follows ----
+    def _catch_up(self, member: int) -> list[Action]:
+        """Send the sums that a connection lacks, once."""
+        session, start = self._here.sessions[member], self._here.sessions[member].sums
+        if start == self._sums or member not in self._waves.ready:
+            return []
+        session.sums = self._sums
+        return [SendSums(member, start, self._sums)]
+
+    # ---- rounds ----
 
     def _advance(self) -> list[Action]:
-        """Do whatever the present state allows: end a round, begin the next, wait, or end the run."""
+        """Do whatever the present state allows: end a stage, begin the next round, wait, or end the run."""
         match self._phase:
             case _Finished():
                 return []
-            case _Running(adder):
-                return self._follow(adder)
-            case _Gathering() if not self._expected() <= self._able():
+            case Uploading() as uploads if uploads.closing(self._here.sessions):
+                return self._close(uploads)
+            case Uploading() as uploads if uploads.hopeless:
+                self._phase = _Between()
+            case Uploading() | Consenting() | Revealing() | Blaming() as stage:
+                return [] if stage.silent else self._end(stage)
+            case _Gathering() if not self._here.expected() <= self._here.able():
                 return self._hopeless()
-        roster = self._choose()
+        roster = self._here.choose()
         if roster is not None:
             return self._begin(roster)
         actions = self._hopeless()
@@ -267,108 +293,99 @@ class Server:
             actions.append(Arm("patience"))
         return actions
 
-    def _follow(self, adder: Adder) -> list[Action]:
-        if adder.empty and self._closing(adder):
-            return self._close(adder)
-        if adder.silent:
-            return []
-        self._phase = _Between()
-        odd = adder.odd()
-        if odd and len(odd) + len(adder.complete) == len(adder.members):
-            return self._stop(f"round {adder.number}: uploads of different length: not all run one study")
-        if odd or adder.complete:
-            self._gone |= dict.fromkeys(odd, "odd-length") | dict.fromkeys(adder.complete, COMPLETE)
-            return self._advance()
-        if not adder.fits:
-            return self._stop(f"round {adder.number}: the uploads do not fit: a site runs another study")
-        total = adder.sum()
-        self._sums.append(total)
-        return [StoreSum(total), *self._advance()]
-
     def _begin(self, members: tuple[int, ...]) -> list[Action]:
-        number = self._last_round + 1
+        number = self._here.last_round + 1
         if number > self._manifest.max_rounds:
             return self._stop(f"the {self._manifest.max_rounds} round numbers of the study are used up")
-        self._changes += bool(self._roster) and members != self._roster
-        self._roster, self._last_round = members, number
-        roster = tuple((member, self._sessions[member].nonce) for member in members)
-        self._phase = _Running(Adder(number, roster))
-        steps = [Send(member, Step(number, roster, self._lacking(member))) for member in members]
-        return [StoreRound(number, members, self._changes), *steps, Arm("round")]
+        uploads = Uploading(number, self._sums, self._here.present(members), self._manifest)
+        return [self._here.count(number, members), *self._ask(uploads)]
 
-    def _choose(self) -> tuple[int, ...] | None:
-        """Return the next roster, or None when none is allowed now.
+    def _ask(self, stage: _Round) -> list[Action]:
+        """Begin a stage: put its question to everybody who is there."""
+        self._phase = stage
+        asked = sorted(stage.silent & self._here.sessions.keys())
+        return [*(Send(each, stage.question(each)) for each in asked), Arm("round"), *self._advance()]
 
-        A site that comes back is taken only if a change stays in reserve for the next one that goes.
-        """
-        able, now = self._able(), frozenset(self._roster)
-        left = self._manifest.roster_changes - self._changes
-        if now and now <= able:
-            chosen = able if left >= 2 else now
-        elif not now or left >= 1:
-            chosen = able
-        else:
-            return None
-        return tuple(sorted(chosen)) if len(chosen) >= self._manifest.minimum_roster else None
+    def _end(self, stage: _Round) -> list[Action]:
+        """End a stage: everybody has answered who will, or the deadline has passed."""
+        self._phase, threshold = _Between(), self._manifest.threshold
+        match stage:
+            case Uploading():
+                return self._uploaded(stage)
+            case Consenting() if stage.enough(threshold):
+                return self._ask(Revealing(stage))
+            case Revealing() if stage.enough(threshold):
+                return self._store(stage.sum(threshold, self._backend))
+            case Blaming():
+                diagnosis = stage.diagnosis().sentence(self._manifest.call)
+                return self._stop(f"round {stage.number}: the uploads do not fit. {diagnosis}")
+        return self._advance()
 
-    def _able(self) -> frozenset[int]:
-        return frozenset((self._sessions.keys() & self._relay.ready) - self._stalled - self._gone.keys())
+    def _uploaded(self, uploads: Uploading) -> list[Action]:
+        whole, number, complete = uploads.whole, uploads.number, uploads.complete
+        if not whole or len(whole) + len(complete) < uploads.needed:
+            return self._advance()
+        odd = uploads.odd()
+        if odd == whole:
+            return self._stop(f"round {number}: uploads of different length: not all run one study")
+        self._here.gone |= dict.fromkeys(odd, "odd-length") | dict.fromkeys(complete, COMPLETE)
+        if odd or len(whole) < uploads.needed:
+            return self._advance()
+        if self._manifest.mode is Mode.B:
+            return self._survived(uploads)
+        if uploads.fits:
+            return self._store(uploads.sum())
+        return self._ask(Blaming(uploads))
 
-    def _expected(self) -> frozenset[int]:
-        return frozenset(self._roster or self._manifest.indices) - self._gone.keys()
+    def _survived(self, uploads: Uploading) -> list[Action]:
+        """Mode B: ask for consent to those whose upload is whole, unless that is a change too many."""
+        if not self._here.allows(uploads.whole):
+            return self._advance()
+        changed = uploads.whole != uploads.members
+        noted = [self._here.count(uploads.number, uploads.whole)] if changed else []
+        return [*noted, *self._ask(Consenting(uploads))]
+
+    def _store(self, total: Sum | None) -> list[Action]:
+        """Have a sum stored and sent to everybody; without one the round has not opened and is given up."""
+        if total is None:
+            self._unopened += 1
+            if self._unopened < 2:
+                return self._advance()
+            return self._stop(
+                f"round {self._here.last_round}: the second one running that does not open: a site runs another study, "
+                "or reveals wrong shares or keys"
+            )
+        self._sums, self._unopened = self._sums + 1, 0
+        sends = [action for member in sorted(self._here.sessions) for action in self._catch_up(member)]
+        return [StoreSum(total), *sends, *self._advance()]
+
+    # ---- who is there, and the end ----
+
+    def _late(self, number: int) -> bool:
+        """Whether the round of a consent or of shares is past the stage that asks for them."""
+        early = isinstance(self._phase, Uploading | Consenting) and number == self._phase.number
+        return self._manifest.mode is Mode.B and not early
 
     def _hopeless(self) -> list[Action]:
-        """Stop if the sites that have not stopped for good are too few for ever."""
-        left = len(self._manifest.indices) - len(self._gone)
-        gone = ", ".join(f"{self._manifest.call(each)}: {code}" for each, code in sorted(self._gone.items()))
-        if self._gone and left < self._manifest.minimum_roster:
-            return self._stop(f"only {left} sites are left; stopped: {gone}")
-        if self._gone and self._relay.missing and not self._roster:
-            return self._stop(f"set-up cannot complete; stopped: {gone}")
+        """Stop if nothing can come any more of those that have not stopped for good."""
+        if reason := self._here.too_few():
+            return self._stop(reason)
+        if not self._here.roster and self._waves.stuck(self._here.gone):
+            return self._stop(f"set-up cannot complete; stopped: {self._here.codes()}")
         return []
 
-    def _closing(self, adder: Adder) -> bool:
-        """Whether every connected member of the roster has all sums of the study, and enough of them have."""
-        here = adder.members & self._sessions.keys()
-        return here <= adder.complete.keys() and len(adder.complete) >= self._manifest.minimum_roster
-
-    def _close(self, adder: Adder) -> list[Action]:
-        usual = Counter(adder.complete.values()).most_common(1)[0][0]
-        others = [member for member, transcript in sorted(adder.complete.items()) if transcript != usual]
-        if others:
-            return self._stop(f"sites end with another history: {', '.join(map(self._manifest.call, others))}")
+    def _close(self, uploads: Uploading) -> list[Action]:
+        if others := uploads.dissenters():
+            return self._stop(f"sites end with another history: {self._here.names(others)}")
         return self._stop(COMPLETE, ok=True)
 
     def _stop(self, reason: str, *, ok: bool = False) -> list[Action]:
         # The reason goes to every site: at most 500 characters, whatever the sites are called.
         self._phase = _Finished(reason[:500])
-        finishes = [Send(each, Finish(self._lacking(each), reason[:500])) for each in sorted(self._sessions)]
-        return [*finishes, Stop(reason, ok)]
-
-    def _lacking(self, member: int) -> tuple[Sum, ...]:
-        """Return the sums this connection lacks and count them as sent."""
-        session = self._sessions[member]
-        missed, session.sums = tuple(self._sums[session.sums :]), len(self._sums)
-        return missed
-
-    def _away(self) -> str:
-        away = set(self._manifest.indices) - self._able()
-        return ", ".join(map(self._manifest.call, sorted(away))) or "nobody"
+        last: list[Action] = []
+        for member in sorted(self._here.sessions):
+            last += [*self._catch_up(member), Send(member, Finish(self._sums, reason[:500]))]
+        return [*last, Stop(reason, ok)]
 
     def _call(self, member: int) -> str:
         return f"member {self._manifest.call(member)}"
-
-    def _check_hello(self, hello: Hello) -> None:
-        manifest, who = self._manifest, self._call(hello.member)
-        if hello.run_id != manifest.run_id or hello.member not in manifest.indices:
-            raise UnexpectedMessage(f"the hello of {who} is for another run or not from a member")
-        where = (hello.nonce, hello.last_round, hello.sums, hello.transcript)
-        signed = (PROTOCOL_VERSION, manifest.suite, manifest.run_id, manifest.digest(), hello.member, *where)
-        verify(manifest.member(hello.member).identity, hello.signature, who, Purpose.HELLO, *signed)
-        # Numbers are stored before they are sent, so nobody honest can be past ours; a member whose word were taken for
-        # more could use up the numbers of a study.
-        if hello.sums > len(self._sums) or hello.last_round > self._last_round:
-            raise UnexpectedMessage(
-                f"{who} has {hello.sums} sums and is past round {hello.last_round}; the coordinator has "
-                f"{len(self._sums)} sums and is at round {self._last_round}: its store is older than the run"
-            )

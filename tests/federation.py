@@ -4,14 +4,19 @@ No sockets, no threads, no clock. A test kills and restarts parties, restores ol
 on a wire; then it compares what every site decoded with plain integers.
 """
 
+import gc
 import hashlib
 import random
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import sys
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from secagg import (
     Arm,
@@ -19,16 +24,35 @@ from secagg import (
     Identity,
     Manifest,
     Member,
+    Mode,
     PeerError,
     Send,
+    SendSums,
     Server,
     Stop,
     StoreRound,
     StoreSetup,
     StoreSum,
+    SumRecord,
     Terms,
+    masks,
+    rounds,
 )
-from secagg.messages import Complete, Finish, Refused, Roster, Step, Sum, Upload
+from secagg.messages import (
+    Agreement,
+    Complete,
+    Consent,
+    Finish,
+    Part,
+    Refused,
+    Roster,
+    Shares,
+    Step,
+    Sum,
+    Survivors,
+    Upload,
+    parts,
+)
 
 BOUND = 1 << 40
 
@@ -49,12 +73,13 @@ def identity(member: int) -> Identity:
 
 def manifest(n: int = 4, c: int = 1, **changes: Any) -> Manifest:
     members = tuple(Member(i, f"Hospital {i}", identity(i).public) for i in range(1, n + 1))
+    shares = 2 * n // 3 + 1 if changes.get("mode") is Mode.B else 0
     values: dict[str, Any] = {
         "run_id": b"R" * 32,
         "study_digest": b"S" * 32,
         "members": members,
         "collusion": c,
-        "minimum_roster": max((n + c) // 2 + 1, c + 2),
+        "minimum_roster": max((n + c) // 2 + 1, c + 2, shares),
         "roster_changes": 4,
         "max_rounds": 5000,
     }
@@ -78,6 +103,7 @@ class Study:
     scale: int = 1 << 30
 
     def terms(self, step: int, roster: int, c: int) -> Terms:
+        """What a step sums in mode A."""
         query = hashlib.sha256(f"{self.model}/{step}".encode()).digest()
         return Terms(query, self.length, self.share_variance, roster - c, 1 << 20, self.clamp, self.bound)
 
@@ -107,8 +133,10 @@ class Disk:
 class Site:
     """The shell of one client, as the node would be: persist, then send."""
 
-    def __init__(self, of: Manifest, member: int, study: Study, disk: Disk, start: str) -> None:
-        self.manifest, self.member, self.study, self.disk = of, member, study, disk
+    def __init__(
+        self, of: Manifest, member: int, study: Study, disk: Disk, start: str, *, chunk: int = 1 << 20
+    ) -> None:
+        self.manifest, self.member, self.study, self.disk, self.chunk = of, member, study, disk, chunk
         self.totals: list[np.ndarray] = []
         self.contexts: list[bytes] = []
         self.error: Exception | None = None
@@ -125,9 +153,11 @@ class Site:
         self.disk.snapshot = self.client.snapshot()
 
     def terms(self, roster: int) -> Terms:
-        return self.study.terms(self.client.sums, roster, self.manifest.collusion)
+        terms = self.study.terms(self.client.sums, roster, self.manifest.collusion)
+        return replace(terms, honest=self.manifest.honest(roster))
 
     def receive(self, message: Any) -> list[Any]:
+        """Take what the server sent and return what goes back, uploads in parts."""
         try:
             answers = list(self._answer(message))
         except PeerError as error:
@@ -137,17 +167,17 @@ class Site:
         return answers
 
     def _answer(self, message: Any) -> Iterator[Any]:
-        if isinstance(message, Step | Finish):
-            for missed in message.missed:
-                self.accept(missed)
-        if isinstance(message, Finish):
-            self.reason = message.reason
-        elif not isinstance(message, Step):
-            yield from self.client.receive(message)
-        elif self.client.sums == self.study.steps:
-            yield Complete(self.member, self.client.transcript)
-        else:
-            yield self.upload(message)
+        match message:
+            case Sum():
+                self.accept(message)
+            case Finish():
+                self.reason = message.reason
+            case Step() if self.client.sums == self.study.steps:
+                yield Complete(self.member, self.client.transcript)
+            case Step():
+                yield from parts(self.upload(message), self.chunk)
+            case _:
+                yield from self.client.receive(message)
 
     def accept(self, total: Sum) -> None:
         self.totals.append(self.client.accept(total, self.terms(len(total.roster))))
@@ -163,6 +193,72 @@ class Site:
         self.contexts.append(context.digest)
         return upload
 
+    def greet(self) -> list[Any]:
+        """What goes out first on every connection, after the hello."""
+        greeting: list[Any] = list(self.client.begin())
+        if self.manifest.mode is Mode.B and self.contexts and self.disk.last_round == self.client.last_round:
+            # A round of mode B may still wait for this upload: the stored bytes again, never masked anew.
+            greeting += parts(self.disk.uploads[-1], self.chunk)
+        return greeting
+
+
+@dataclass
+class Uses:
+    """What was laid over what, in the whole process: see :func:`recording`."""
+
+    streams: Counter[tuple[bytes, str]] = field(default_factory=Counter)  # (key, sign) → how often a site used it
+    vectors: dict[tuple[int, bytes], set[bytes]] = field(default_factory=lambda: defaultdict(set))
+
+    def check(self) -> None:
+        """No stream is in two pads, and no pad on two vectors."""
+        assert all(times == 1 for times in self.streams.values())
+        assert all(len(vectors) == 1 for vectors in self.vectors.values())
+
+
+@contextmanager
+def recording() -> Iterator[Uses]:
+    """Record every use of a mask stream by a site, and every vector that is masked.
+
+    What the server takes off a sum with keys that were revealed to it is not recorded.
+    """
+    uses = Uses()
+    pad, apply, mask = masks.pad, masks.apply, rounds.Opened.mask
+
+    def count(add: Any, subtract: Any) -> None:
+        # A key serves both ends of its pair: the sign keeps them apart.
+        uses.streams.update([(key, "+") for key in add] + [(key, "-") for key in subtract])
+
+    def recorded_pad(length: int, *, add: Any, subtract: Any, backend: Any = masks.CTR) -> Any:
+        count(add, subtract)
+        return pad(length, add=add, subtract=subtract, backend=backend)
+
+    def recorded_apply(words: Any, *, add: Any, subtract: Any, backend: Any = masks.CTR) -> None:
+        count(add, subtract)
+        apply(words, add=add, subtract=subtract, backend=backend)
+
+    def recorded_mask(opened: Any, coordinates: Any, group: bytes) -> bytes:
+        uses.vectors[opened.me, opened.context.digest].add(coordinates.tobytes())
+        return mask(opened, coordinates, group)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "masks", SimpleNamespace(**vars(masks) | {"pad": recorded_pad, "apply": recorded_apply}))
+        patch.setattr(rounds.Opened, "mask", recorded_mask)
+        yield uses
+
+
+def held(root: Any) -> int:
+    """Octets in everything that an object leads to, except code."""
+    seen: set[int] = set()
+    queue, size = [root], 0
+    while queue:
+        each = queue.pop()
+        if id(each) in seen or isinstance(each, type) or hasattr(each, "__code__") or type(each).__name__ == "module":
+            continue
+        seen.add(id(each))
+        size += each.nbytes if isinstance(each, np.ndarray) else sys.getsizeof(each)
+        queue += gc.get_referents(each)
+    return size
+
 
 def passed(_receiver: int, message: Any) -> list[Any]:
     return [message]
@@ -177,16 +273,21 @@ class Federation:
         to_site: attacker on the way to a member: (member, message) → what arrives instead.
         to_server: attacker on the way from a member.
         seed: order in which the wires deliver; each wire keeps its own order.
+        chunk: octets of one part of an upload; by default a vector of five words and its tag travels in two.
+        max_words: the longest upload the server takes.
+        strict: a message that the server refuses fails the test; else its sender's stream breaks, and it comes back.
     """
 
     def __init__(
         self, of: Manifest, study: Study = Study(), *, studies: dict[int, Study] | None = None,
         to_site: Callable[[int, Any], list[Any]] = passed,
-        to_server: Callable[[int, Any], list[Any]] = passed, seed: int = 0,
+        to_server: Callable[[int, Any], list[Any]] = passed, seed: int = 0, chunk: int = 32, max_words: int = 1 << 20,
+        strict: bool = True,
     ) -> None:  # fmt: skip
         self.manifest, self.study, self.studies = of, study, studies or {}
         self.to_site, self.to_server = to_site, to_server
-        self.chance = random.Random(seed)
+        self.chance, self.chunk, self.max_words = random.Random(seed), chunk, max_words
+        self.strict = strict
         self.disks = {member: Disk() for member in of.indices}
         self.sites: dict[int, Site] = {}
         self.down: dict[int, deque[Any]] = {}  # server → member, of connected members
@@ -203,8 +304,8 @@ class Federation:
     def _new_server(self) -> Server:
         last = self.rounds[-1] if self.rounds else StoreRound(0, (), 0)
         return Server(
-            self.manifest, sums=self.sums, last_round=last.number, relayed=self.setup, max_words=1 << 20,
-            roster=last.roster, changes=last.changes,
+            self.manifest, sums=[SumRecord.of(each) for each in self.sums], last_round=last.number,
+            relayed=self.setup, max_words=self.max_words, roster=last.roster, changes=last.changes,
         )  # fmt: skip
 
     # ---- script ----
@@ -214,7 +315,7 @@ class Federation:
         for member in members or self.manifest.indices:
             self.starts += 1
             study = self.studies.get(member, self.study)
-            site = Site(self.manifest, member, study, self.disks[member], str(self.starts))
+            site = Site(self.manifest, member, study, self.disks[member], str(self.starts), chunk=self.chunk)
             self.sites[member] = site
             self.connect(member)
 
@@ -222,7 +323,7 @@ class Federation:
         site = self.sites[member]
         self.up[member], self.down[member] = deque(), deque()
         self._do(self.server.connect(site.client.hello()))
-        self.up[member].extend(site.client.begin())
+        self.up[member].extend(site.greet())
 
     def kill(self, member: int) -> None:
         """SIGKILL: memory gone, disk as it is; the server notices the broken stream."""
@@ -263,7 +364,7 @@ class Federation:
             self.log.append(message)
             for arrived in self.to_server(member, message):
                 if member in self.up:
-                    self._do(self.server.receive(member, arrived))
+                    self.deliver(member, arrived)
         else:
             for arrived in self.to_site(member, message):
                 site = self.sites[member]
@@ -272,12 +373,26 @@ class Federation:
                     self.up[member].extend(answers)
         return True
 
-    def _do(self, actions: list[Any]) -> None:
+    def deliver(self, member: int, message: Any) -> None:
+        """Hand the server a message, as the coordinator's shell does."""
+        try:
+            self._do(self.server.receive(member, message))
+        except PeerError:
+            if self.strict:
+                raise
+            self.disconnect(member)
+            self.connect(member)
+
+    def _do(self, actions: list[Any]) -> None:  # noqa: C901  # one case per action
         for action in actions:
             match action:
                 case Send(member, message):
                     if member in self.down:
                         self.down[member].append(message)
+                case SendSums(member, start, stop):
+                    assert 0 <= start < stop <= len(self.sums), action
+                    if member in self.down:
+                        self.down[member].extend(self.sums[start:stop])
                 case StoreSetup(message):
                     self.setup.append(message)
                 case StoreRound():
@@ -288,15 +403,21 @@ class Federation:
                     self.timer = deadline
                 case Stop():
                     self.stopped, self.timer = action, None
+                case _:
+                    raise AssertionError(action)
 
     # ---- verdict ----
 
+    def uploaded(self, member: int) -> bool:
+        """Whether a member's whole upload for the last round has reached the server's end of the wire."""
+        last = self.rounds[-1].number
+        return any(isinstance(m, Part) and m.last and (m.member, m.round) == (member, last) for m in self.log)
+
     def expected(self, number: int) -> np.ndarray:
-        """The plain integer sum of what the roster of a completed round uploaded."""
+        """The plain integer sum of what the survivors of a round (in mode A: its roster) uploaded."""
         total = self.sums[number]
-        members = [member for member, _ in total.roster]
         vectors = []
-        for member in members:
+        for member in total.survivors:
             disk = self.disks[member]
             upload = next(each for each in disk.uploads if each.round == total.round)
             position = disk.uploads.index(upload)
@@ -331,21 +452,67 @@ def roster(sites: dict[int, Site], *members: int) -> Roster:
 
 
 def add(number: int, of: Roster, *uploads: Upload, canary: int | None = None) -> Sum:
-    """What a coordinator makes of uploads; with `canary` it repairs the last word."""
+    """What a coordinator makes of uploads in mode A; with `canary` it repairs the last word."""
     total = np.zeros(len(uploads[0].words) // 8, dtype=np.uint64)
     for upload in uploads:
         total += np.frombuffer(upload.words, dtype="<u8")
     if canary is not None:
         total[-1] = canary
-    return Sum(number, of, total.tobytes())
+    return Sum(number, of, tuple(member for member, _ in of), total.tobytes())
 
 
-def play(sites: dict[int, Site], number: int, *members: int) -> tuple[Sum, list[int]]:
-    """One honest round: the sum and, in plain integers, what it must decode to."""
+def play(sites: dict[int, Site], number: int, *members: int, dropped: Collection[int] = ()) -> tuple[Sum, list[int]]:
+    """One honest round: the sum and, in plain integers, what it must decode to.
+
+    In mode B the uploads of `dropped` do not arrive.
+    """
     of = roster(sites, *members)
-    uploads = [sites[member].upload(Step(number, of, ())) for member, _ in of]
-    vectors = [list(sites[member].disk.data.values())[-1] for member, _ in of]
-    return add(number, of, *uploads), [sum(map(int, column)) for column in zip(*vectors, strict=True)]
+    uploads = [sites[member].upload(Step(number, sites[member].client.sums, of)) for member, _ in of]
+    arrived = [upload for upload in uploads if upload.member not in dropped]
+    vectors = [list(sites[upload.member].disk.data.values())[-1] for upload in arrived]
+    total = add(number, of, *arrived)
+    if sites[of[0][0]].manifest.mode is Mode.B:
+        total = unmask(sites, total, arrived)
+    return total, [sum(map(int, column)) for column in zip(*vectors, strict=True)]
+
+
+def unmask(sites: dict[int, Site], masked: Sum, uploads: list[Upload]) -> Sum:
+    """What an honest coordinator of mode B does with the uploads that have arrived whole."""
+    survivors = tuple(upload.member for upload in uploads)
+    revealed = reveal(sites, masked.round, uploads)
+    return opened(sites[survivors[0]].manifest, masked, survivors, revealed)
+
+
+def reveal(sites: dict[int, Site], number: int, uploads: list[Upload]) -> dict[int, Shares]:
+    """Ask all survivors for consent and then for what opens their sum."""
+    survivors = tuple(upload.member for upload in uploads)
+    consents: dict[int, dict[int, bytes]] = {}
+    for member in survivors:
+        (consent,) = sites[member].client.receive(Survivors(number, survivors))
+        assert isinstance(consent, Consent)
+        consents[member] = dict(consent.to)
+    boxes = {upload.member: dict(upload.boxes) for upload in uploads}
+    revealed: dict[int, Shares] = {}
+    for member in survivors:
+        others = [each for each in survivors if each != member]
+        macs = tuple((each, consents[each][member]) for each in others)
+        agreement = Agreement(number, macs, tuple((each, boxes[each][member]) for each in others))
+        (shares,) = sites[member].client.receive(agreement)
+        assert isinstance(shares, Shares)
+        revealed[member] = shares
+    return revealed
+
+
+def opened(of: Manifest, masked: Sum, survivors: tuple[int, ...], revealed: dict[int, Shares]) -> Sum:
+    """The sum of the survivors, unmasked with what they revealed."""
+    from secagg.unmasking import open_sum
+
+    words = np.frombuffer(masked.words, dtype="<u8").copy()
+    shares = {member: dict(each.shares) for member, each in revealed.items()}
+    keys = {member: dict(each.keys) for member, each in revealed.items()}
+    asked = tuple(member for member, _ in masked.roster)
+    open_sum(words, asked, survivors, of.threshold, shares, keys)
+    return replace(masked, survivors=survivors, words=words.tobytes())
 
 
 def complete(federation: Federation) -> None:

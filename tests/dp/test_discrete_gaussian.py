@@ -79,6 +79,73 @@ def iter_bytes(blob: bytes) -> Keystream:
     return take
 
 
+class Filling:
+    """A keystream that writes into memory; calling it is for what is short."""
+
+    def __init__(self, blob: bytes) -> None:
+        self.take, self.reads = iter_bytes(blob), 0
+
+    def __call__(self, n: int) -> bytes:
+        return self.take(n)
+
+    def into(self, octets: memoryview) -> None:
+        self.reads += 1
+        octets[:] = self.take(len(octets))
+
+
+@pytest.mark.parametrize("variance", [9, 784, 4096])
+def test_filling_chunks_and_blocks_change_no_draw(monkeypatch: pytest.MonkeyPatch, variance: int) -> None:
+    """Whatever the sizes in which it is read, one stream gives one vector: all heads first, then the rest."""
+    blob = random.Random(variance).randbytes(40_000)
+    whole = dg.Table(variance).draw(iter_bytes(blob), 5000)
+    stream = Filling(blob)
+    assert dg.Table(variance).draw(stream, 5000).tolist() == whole.tolist()
+    assert stream.reads == 1
+    for chunk in (1, 7, 2500, 4999, 5000):
+        monkeypatch.setattr(dg, "_CHUNK", chunk)
+        for keystream in (iter_bytes(blob), Filling(blob)):
+            draws = dg.table(variance).draw(keystream, 5000)
+            assert draws.dtype == np.int16
+            assert draws.tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize("variance", [9, 784, 4096])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_adding_in_place_is_adding_the_draws(monkeypatch: pytest.MonkeyPatch, variance: int, dtype: type) -> None:
+    blob = random.Random(variance).randbytes(40_000)
+    draws = dg.table(variance).draw(iter_bytes(blob), 5000).astype(np.int64)
+    room = np.iinfo(dtype).max - 16 * int(variance**0.5)
+    before = np.random.default_rng(1).choice([-room, -1, 0, 1, room], 5000)
+    for chunk in (5000, 777):
+        monkeypatch.setattr(dg, "_CHUNK", chunk)
+        values = before.astype(dtype)
+        dg.table(variance).add(values, iter_bytes(blob))
+        assert values.dtype == dtype
+        assert values.tolist() == (before + draws).tolist()
+
+
+@pytest.mark.parametrize("variance", [1, 9, 35**2, 36**2, 4096])
+@pytest.mark.parametrize("tail", [b"\0", b"\x5a", b"\xff"])
+def test_every_first_16_bits_lead_to_the_inverse(variance: int, tail: bytes) -> None:
+    """All 65,536 of them, each followed by the same bytes for ever."""
+    heads = np.arange(65_536, dtype="<u2").tobytes()
+    position = 0
+
+    def keystream(n: int) -> bytes:
+        nonlocal position
+        start, position = position, position + n
+        return (heads + tail * n)[start : start + n] if start < len(heads) else tail * n
+
+    bits = 320
+    floors = dg.cumulative(variance, bits)
+    rest = int.from_bytes(tail * ((bits - 16) // 8), "little")
+    bound = 16 * int(variance**0.5)
+
+    draws = dg.table(variance).draw(keystream, 65_536)
+
+    assert draws.tolist() == [bisect_right(floors, (head << (bits - 16)) | rest) - bound for head in range(65_536)]
+
+
 @pytest.mark.parametrize("edge", [0, 20, 31, -1])
 @pytest.mark.parametrize("above", [False, True])
 def test_a_tie_is_refined_as_far_as_it_lasts(edge: int, above: bool) -> None:
@@ -113,7 +180,7 @@ def test_only_small_square_variances(variance: int) -> None:
         dg.Table(variance)
 
 
-@pytest.mark.parametrize("variance", [1, 16, 4096])
+@pytest.mark.parametrize("variance", [1, 9, 16, 784, 4096])
 def test_chi_square_of_draws(keystream: Keystream, variance: int) -> None:
     draws = dg.table(variance).draw(keystream, 400_000)
     bound = 16 * int(variance**0.5)
@@ -185,3 +252,34 @@ def test_low_digits_are_uniform(keystream: Keystream) -> None:
 @pytest.mark.parametrize("length", [0, 1, 65_536, 65_537])
 def test_any_length(keystream: Keystream, length: int) -> None:
     assert dg.convolution(keystream, length, variance=4096, base=32, levels=5).shape == (length,)
+
+
+@pytest.mark.parametrize(("variance", "levels"), [(4096, 5), (128**2, 5), (128**2, 7)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_share_does_not_wrap(variance: int, levels: int, sign: int) -> None:
+    """σ = 64 and five levels fit 32 bits, the wider ones do not."""
+    bound = 16 * int(variance**0.5) * sum(32**level for level in range(levels))
+    octets = b"\xff" if sign == 1 else b"\0"
+
+    out = dg.convolution(lambda n: octets * n, 2, variance=variance, base=32, levels=levels)
+
+    assert out.dtype == np.int64
+    assert out.tolist() == [sign * bound] * 2
+    assert (bound < 2**31) == (variance == 4096)
+
+
+def test_a_share_is_read_block_by_block(keystream: Keystream) -> None:
+    blob = keystream(1_500_000)
+    whole = iter_bytes(blob)
+    parts = [dg.convolution(whole, n, variance=4096, base=32, levels=5) for n in (65_536, 65_536, 3)]
+
+    levels = dg.table(4096).draw(iter_bytes(blob), 5 * 65_536).reshape(5, 65_536)
+    assert parts[0].tolist() == sum(32**level * levels[level].astype(np.int64) for level in range(5)).tolist()
+    for stream in (iter_bytes(blob), Filling(blob)):
+        share = dg.convolution(stream, 2 * 65_536 + 3, variance=4096, base=32, levels=5)
+        assert share.tolist() == np.concatenate(parts).tolist()
+
+
+@pytest.mark.parametrize(("root", "octets"), [(3, 1), (28, 1), (35, 1), (36, 2), (64, 2)])
+def test_the_look_ups_are_as_narrow_as_they_can_be(root: int, octets: int) -> None:
+    assert dg.table(root**2)._guide.itemsize == octets

@@ -32,17 +32,16 @@ def test_constants() -> None:
     multiplier=st.floats(0.5, 1e4),
     cap=st.integers(1, 20_000),
     roster=st.integers(3, 24),
-    collusion=st.integers(0, 4),
+    honest=st.integers(2, 24),
 )
 def test_the_realised_multiplier_is_at_least_the_declared_one(
-    *, length: int, sensitivity: float, multiplier: float, cap: int, roster: int, collusion: int
+    *, length: int, sensitivity: float, multiplier: float, cap: int, roster: int, honest: int
 ) -> None:
     query = Query("gradient", 0, length, sensitivity, multiplier, ACCOUNT_OF["gradient"], cap)
     try:
-        found = lattice(query, roster, collusion)
+        found = lattice(query, roster, honest=honest)
     except ConfigError:
         return
-    honest = roster - collusion
 
     def realised(steps: int) -> Any:
         gamma = cap * mpmath.mpf(2) ** -53
@@ -61,7 +60,7 @@ def test_the_realised_multiplier_is_at_least_the_declared_one(
 
 
 def test_a_bigger_roster_means_finer_steps_not_more_noise(query: MakeQuery) -> None:
-    six, eight = lattice(query(), 6, 1), lattice(query(), 8, 1)
+    six, eight = lattice(query(), 6, honest=5), lattice(query(), 8, honest=7)
 
     assert eight.steps > six.steps
     for found, honest in ((six, 5), (eight, 7)):
@@ -70,32 +69,42 @@ def test_a_bigger_roster_means_finer_steps_not_more_noise(query: MakeQuery) -> N
 
 def test_known_lattice(query: MakeQuery) -> None:
     """Pinned: sites of two versions must agree to the last step."""
-    found = lattice(query(length=7500), 6, 1)
+    found = lattice(query(length=7500), 6, honest=5)
 
     assert (found.steps, found.total_bound) == (8678139, 266994441744)
     # by hand: floor((σ_i √5 / 17.3 − √7500) / (1 + …))
     assert found.steps == int((isqrt(SHARE_VARIANCE * 5) / 17.3 - 7500**0.5) / (1 + 2 * 5001 * 5175 / 2**53))
 
 
-@pytest.mark.parametrize(("roster", "collusion"), [(2, 1), (1, 0), (6, 5), (6, -1), (0, 0)])
-def test_two_honest_sites_at_least(query: MakeQuery, roster: int, collusion: int) -> None:
+@pytest.mark.parametrize(("roster", "honest"), [(2, 1), (1, 1), (6, 1), (6, 7), (0, 0)])
+def test_two_honest_sites_at_least(query: MakeQuery, roster: int, honest: int) -> None:
     with pytest.raises(ConfigError, match="honest"):
-        lattice(query(), roster, collusion)
+        lattice(query(), roster, honest=honest)
+
+
+def test_shares_that_may_drop_out_are_not_counted_on(query: MakeQuery) -> None:
+    """Six sites, one colluding: all of them must be in the sum, or any five of them."""
+    everybody, survivors = lattice(query(), 6, honest=5), lattice(query(), 6, honest=4)
+
+    for found in (everybody, survivors):
+        assert found.noise_std(query(), found.honest) == pytest.approx(17.3 * 3.0, rel=1e-6)
+    assert survivors.noise_std(query(), 6) > everybody.noise_std(query(), 6)
+    assert survivors.total_bound == 6 * (survivors.clamp + SHARE_BOUND)
 
 
 def test_a_sum_that_may_leave_the_tag_range_names_the_ways_out(query: MakeQuery) -> None:
     with pytest.raises(ConfigError, match=r"lower patient_cap, lower epsilon .* fewer sites"):
-        lattice(query(multiplier=0.05, patient_cap=100_000), 16, 2)
+        lattice(query(multiplier=0.05, patient_cap=100_000), 16, honest=14)
 
 
 def test_noise_too_large_for_the_length(query: MakeQuery) -> None:
     with pytest.raises(ConfigError, match="fewer coordinates"):
-        lattice(query(multiplier=1e8, length=10_000), 6, 1)
+        lattice(query(multiplier=1e8, length=10_000), 6, honest=5)
 
 
 def test_rounding_is_to_the_nearest_step_and_back(query: MakeQuery, keystream: Keystream) -> None:
     q = query(length=1000)
-    found = lattice(q, 6, 1)
+    found = lattice(q, 6, honest=5)
     values = np.frombuffer(keystream(8000), "<i8") * 2.0**-55  # ±256
 
     error = decode(encode(values, q, found), q, found) - values
@@ -105,22 +114,50 @@ def test_rounding_is_to_the_nearest_step_and_back(query: MakeQuery, keystream: K
 
 def test_encode_clamps_to_the_public_cap(query: MakeQuery) -> None:
     q = query(length=4)
-    found = lattice(q, 6, 1)
+    found = lattice(q, 6, honest=5)
     out = encode(np.array([1e300, -1e300, 1.7e308, 0.0]), q, found)
 
     assert out.tolist() == [found.clamp, -found.clamp, found.clamp, 0]
+
+
+@pytest.mark.parametrize("length", [1, 32_767, 32_768, 32_769, 70_001])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e300])
+def test_encode_is_clip_then_rint_whatever_the_blocks(query: MakeQuery, length: int, scale: float) -> None:
+    q = query(length=length, patient_cap=50)
+    found = lattice(q, 6, honest=5)
+    values = np.random.default_rng(length).standard_normal(length) * scale
+    values[length // 2] = found.clamp * 3.0 / found.steps * 1.5  # one beyond the clamp, among small ones
+    values[-1] = 2.5 * 3.0 / found.steps
+
+    with np.errstate(over="ignore"):
+        expected = np.rint(np.clip(values * (found.steps / 3.0), -found.clamp, found.clamp)).astype(np.int64)
+
+    kept = values.copy()
+    assert encode(values, q, found).tolist() == expected.tolist()
+    assert values.tolist() == kept.tolist()
+
+
+@pytest.mark.parametrize("place", [0, 40_000])
+@pytest.mark.parametrize("rest", [0.0, 1e300])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_found_wherever_it_is(query: MakeQuery, place: int, rest: float, bad: float) -> None:
+    q = query(length=40_001)
+    values = np.full(40_001, rest)
+    values[place] = bad
+    with pytest.raises(MisuseError, match="not finite"):
+        encode(values, q, lattice(q, 6, honest=5))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_encode_refuses_what_clipping_should_have_removed(query: MakeQuery, bad: float) -> None:
     q = query(length=2)
     with pytest.raises(MisuseError, match="not finite"):
-        encode(np.array([bad, 0.0]), q, lattice(q, 6, 1))
+        encode(np.array([bad, 0.0]), q, lattice(q, 6, honest=5))
 
 
 def test_shapes_and_types_are_checked(query: MakeQuery) -> None:
     q = query(length=2)
-    found = lattice(q, 6, 1)
+    found = lattice(q, 6, honest=5)
     for values in (np.zeros(3), np.zeros((2, 1)), np.zeros(2, dtype=np.float32)):
         with pytest.raises(MisuseError, match="expected float64"):
             encode(values, q, found)
@@ -133,12 +170,12 @@ def test_shapes_and_types_are_checked(query: MakeQuery) -> None:
 def test_decode_refuses_what_no_roster_can_sum(query: MakeQuery, value: Any) -> None:
     q = query(length=2)
     with pytest.raises(MisuseError, match="outside the proven bound"):
-        decode(np.array([0, value]), q, lattice(q, 6, 1))
+        decode(np.array([0, value]), q, lattice(q, 6, honest=5))
 
 
 def test_decode_is_two_ieee_operations(query: MakeQuery) -> None:
     q = query(length=1, sensitivity=0.1)
-    found = lattice(q, 6, 1)
+    found = lattice(q, 6, honest=5)
 
     assert decode(np.array([123_456_789_012]), q, found)[0] == 123_456_789_012 * 0.1 / found.steps
 
@@ -146,7 +183,7 @@ def test_decode_is_two_ieee_operations(query: MakeQuery) -> None:
 def test_sums_commute_with_the_lattice(query: MakeQuery, keystream: Keystream) -> None:
     """Σ encode(x_i) decodes to Σ x_i within half a step per site: no wrap, no drift."""
     q = query(length=300)
-    found = lattice(q, 6, 1)
+    found = lattice(q, 6, honest=5)
     sites = [np.frombuffer(keystream(2400), "<i8") * 2.0**-55 for _ in range(6)]
     total = sum(encode(site, q, found) for site in sites)
 
@@ -162,7 +199,7 @@ def test_every_share_has_the_fixed_variance(keystream: Keystream) -> None:
 
 def test_the_noise_of_a_full_roster(query: MakeQuery, keystream: Keystream) -> None:
     q = query(length=50_000)
-    found = lattice(q, 6, 1)
+    found = lattice(q, 6, honest=5)
     total = sum(draw(keystream, q.length) for _ in range(6))
     std = decode(total, q, found).std()
 
@@ -176,7 +213,7 @@ def test_lattice_sensitivity_of_neighbouring_hospitals(seed: int, n: int, d: int
     """From the rows of a hospital to its integers, one patient moves at most what is accounted."""
     rng = np.random.default_rng(seed)
     q = Query("gradient", 0, d, bound, 2.0, ACCOUNT_OF["gradient"], 50)
-    found = lattice(q, 4, 1)
+    found = lattice(q, 4, honest=3)
     rows = rng.standard_normal((n, d)) * bound * 10.0 ** rng.integers(-3, 4)
     change = encode(clipped_rows(rows, bound), q, found) - encode(clipped_rows(rows[1:], bound), q, found)
     accounted = found.steps * noise_shares._inflation(q) + d**0.5
@@ -186,7 +223,7 @@ def test_lattice_sensitivity_of_neighbouring_hospitals(seed: int, n: int, d: int
 
 def test_a_hospital_above_its_cap_is_clamped_not_refused(query: MakeQuery) -> None:
     q = query(length=2, patient_cap=3)
-    found = lattice(q, 4, 1)
+    found = lattice(q, 4, honest=3)
     out = encode(clipped_rows(np.full((10, 2), 5.0), 3.0), q, found)
 
     assert out.tolist() == [found.clamp] * 2

@@ -8,7 +8,7 @@ import pytest
 
 from secagg import Stop, masks
 from secagg.errors import ForgedSum, RosterRefused, RoundRefused, UnexpectedMessage
-from secagg.messages import Step, Sum, Upload
+from secagg.messages import Part, Step, Sum
 from secagg.tag import P
 from tests.federation import (
     Federation,
@@ -84,7 +84,7 @@ def shown(change: Any) -> None:
     for canary in (None, 5):
         sites = ready(OF, LONG)
         honest = roster(sites)
-        steps = {member: Step(1, honest, ()) for member in sites}
+        steps = {member: Step(1, 0, honest) for member in sites}
         steps[2] = change(sites, steps[2])
         uploads = [sites[member].upload(steps[member]) for member in sites]
         vectors = np.array([list(site.disk.data.values())[-1] for site in sites.values()])
@@ -92,7 +92,7 @@ def shown(change: Any) -> None:
         assert_noise(words_of(total)[:-2])
         assert_noise(words_of(total)[:-2] - vectors.sum(axis=0).view(np.uint64))
         for site in sites.values():
-            site.receive(Step(2, honest, (total,)))
+            site.receive(total)
             assert isinstance(site.error, ForgedSum)
 
 
@@ -144,11 +144,12 @@ def test_forked_history() -> None:
 def test_replayed_round(monkeypatch: Any) -> None:
     """Replay of a Step, at once and after a restart: the site refuses and masks nothing."""
     sites = ready(OF)
-    step = Step(1, roster(sites), ())
+    step = Step(1, 0, roster(sites))
     sites[1].upload(step)
     disk = sites[1].disk
     disk.snapshot = sites[1].client.snapshot()
-    monkeypatch.setattr(masks, "apply", lambda *_, **__: pytest.fail("something was masked"))
+    for name in ("apply", "pad"):
+        monkeypatch.setattr(masks, name, lambda *_, **__: pytest.fail("something was masked"))
     with pytest.raises(RoundRefused, match="used up"):
         sites[1].upload(step)
     restarted = Site(OF, 1, Study(), disk, "again")
@@ -164,7 +165,7 @@ def test_rollback_same_context() -> None:
     """A restored directory is asked for the very same round. No key is used again."""
     sites = ready(OF, LONG)
     backup = sites[1].disk.copy()
-    step = Step(1, roster(sites), ())
+    step = Step(1, 0, roster(sites))
     others = [sites[member].upload(step) for member in (2, 3, 4, 5)]
     first = sites[1].upload(step)
 
@@ -175,7 +176,7 @@ def test_rollback_same_context() -> None:
     # Shown its own new session, it masks under another context: its two uploads share no mask …
     restored = Site(OF, 1, LONG, backup, "restored again")
     own = ((1, restored.client.hello().nonce), *roster(sites, 2, 3, 4, 5))
-    second = restored.upload(Step(1, own, ()))
+    second = restored.upload(Step(1, 0, own))
     difference = np.frombuffer(first.words, dtype="<u8") - np.frombuffer(second.words, dtype="<u8")
     assert_noise(difference)
     # … and the second opens with nothing the others sent for the first.
@@ -186,7 +187,7 @@ def test_clone_with_a_second_process() -> None:
     """Two processes on copies of one directory: the roster names one session, the other refuses."""
     sites = ready(OF)
     clone = Site(OF, 1, Study(), sites[1].disk.copy(), "clone")
-    step = Step(1, roster(sites), ())
+    step = Step(1, 0, roster(sites))
     sites[1].upload(step)
     with pytest.raises(RosterRefused, match="second one under this identity"):
         clone.upload(step)
@@ -201,7 +202,7 @@ def test_forged_history_to_rejoiner() -> None:
         forged = honest.copy()
         forged[0] += change
         site = Site(OF, 5, Study(), sites[5].disk.copy(), f"returned {change}")
-        answers = site.receive(Step(2, roster(sites), (with_words(total, forged),)))
+        answers = site.receive(with_words(total, forged))
         assert isinstance(site.error, ForgedSum)
         assert site.client.sums == 0
         assert not site.disk.uploads
@@ -311,10 +312,10 @@ def test_a_forged_canary(two_rounds: Any) -> None:
 
 def test_late_upload_after_drop() -> None:
     """A site's upload arrives after its round was given up: it is not added, and the site comes back."""
-    held: list[Upload] = []
+    held: list[Part] = []
 
     def hold(member: int, message: Any) -> list[Any]:
-        if member == 4 and isinstance(message, Upload) and not held:
+        if member == 4 and isinstance(message, Part) and message.round == 1:
             held.append(message)
             return []
         return [message]
@@ -326,18 +327,31 @@ def test_late_upload_after_drop() -> None:
     federation.deadline()
     federation.run(lambda: len(federation.sums) == 1)
     assert [member for member, _ in federation.sums[0].roster] == [1, 2, 3, 5]
-    federation._do(federation.server.receive(4, held[0]))
+    for part in held:
+        federation._do(federation.server.receive(4, part))
     complete(federation)
     assert [member for member, _ in federation.sums[-1].roster] == [1, 2, 3, 4, 5]
 
 
 def test_an_upload_is_added_once() -> None:
     def twice(member: int, message: Any) -> list[Any]:
-        return [message, message] if isinstance(message, Upload) else [message]
+        return [message, message] if isinstance(message, Part) and message.last else [message]
 
     federation = Federation(OF, to_server=twice)
     federation.start()
     complete(federation)
+
+
+def test_a_part_is_added_once() -> None:
+    """A part that comes twice is no part of the upload: its sender's connection is closed, and the round is over."""
+
+    def twice(member: int, message: Any) -> list[Any]:
+        return [message, message] if member == 2 and isinstance(message, Part) and message.round == 1 else [message]
+
+    federation = Federation(OF, to_server=twice, strict=False)
+    federation.start()
+    complete(federation)
+    assert federation.sums[0].round > 1
 
 
 def test_an_upload_in_another_members_name() -> None:
@@ -345,7 +359,7 @@ def test_an_upload_in_another_members_name() -> None:
     federation.start()
     federation.run(lambda: bool(federation.rounds))
     with pytest.raises(UnexpectedMessage, match="Hospital 2"):
-        federation.server.receive(2, Upload(1, 1, bytes(56)))
+        federation.server.receive(2, Part(1, 1, 56, 0, bytes(56)))
     complete(federation)
 
 
@@ -353,7 +367,7 @@ def test_a_colluding_site_that_withholds_opens_nothing() -> None:
     """Every subset of a roster's uploads is noise: the missing masks stay."""
     sites = ready(OF, LONG)
     of = roster(sites)
-    uploads = [sites[member].upload(Step(1, of, ())) for member in sites]
+    uploads = [sites[member].upload(Step(1, 0, of)) for member in sites]
     for left_out in range(5):
         rest = uploads[:left_out] + uploads[left_out + 1 :]
         assert_noise(words_of(add(1, of, *rest)))
@@ -363,9 +377,9 @@ def test_wrong_session() -> None:
     """Messages of another run of the same hospitals: other keys, other contexts."""
     other = manifest(5, 1, run_id=b"Q" * 32)
     ours, theirs = ready(OF, LONG), ready(other, LONG)
-    step = Step(1, roster(ours), ())
+    step = Step(1, 0, roster(ours))
     uploads = [ours[member].upload(step) for member in (1, 2, 3, 4)]
-    stray = theirs[5].upload(Step(1, roster(theirs), ()))
+    stray = theirs[5].upload(Step(1, 0, roster(theirs)))
     assert_noise(words_of(add(1, step.roster, *uploads, stray)))
     assert not set(ours[1].client._phase.ratchet.chains.values()) & set(theirs[1].client._phase.ratchet.chains.values())
 

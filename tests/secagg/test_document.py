@@ -17,8 +17,9 @@ NAMES = [
     *keys.Label,
     *(f"haemfed/{purpose}/v1" for purpose in keys.Purpose),
     *(f"`{name}`" for name in messages._BY_NAME),
-    *("Advertised", "Agreeing", "Confirming", "Rounds", "Opened", "Over"),
-    *("Gathering", "Running", "Waiting", "Finished"),
+    *("Advertised", "Agreeing", "Confirming", "Rounds", "Over"),
+    *("Idle", "Opened", "Sent", "Uploaded", "Consented", "Answered"),
+    *("Gathering", "Uploading", "Consenting", "Revealing", "Blaming", "Waiting", "Finished"),
 ]
 
 
@@ -46,7 +47,7 @@ def test_every_number_is_specified(built: int, meant: int, written: str) -> None
 
 
 def test_no_label_is_specified_that_does_not_exist() -> None:
-    written = set(re.findall(r"haemfed/[a-z-]+/v1", TEXT))
+    written = set(re.findall(r"haemfed/[a-z0-9-]+/v1", TEXT))
     assert written == {*keys.Label, *(f"haemfed/{purpose}/v1" for purpose in keys.Purpose)}
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from secagg import encoding
 from secagg.encoding import dec, digest, enc
 from secagg.errors import MalformedMessage, MisuseError
+from tests.secagg import primitives
 
 plain = st.integers(0, 1 << 80) | st.binary(max_size=20) | st.text(max_size=20)
 values = st.recursive(plain, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=12)
@@ -18,6 +19,12 @@ records = st.lists(values, max_size=5).map(tuple)
 @given(records)
 def test_decoding_inverts_encoding(record: Any) -> None:
     assert dec(enc(*record)) == record
+
+
+@given(records)
+def test_it_is_what_a_second_implementation_makes_of_the_specification(record: Any) -> None:
+    assert enc(*record) == primitives.enc(*record)
+    assert primitives.dec(enc(*record)) == record
 
 
 @given(records, records)
@@ -32,6 +39,18 @@ def test_whatever_decodes_encodes_to_the_same_bytes(data: Any) -> None:
     except MalformedMessage:
         return
     assert enc(*record) == data
+
+
+@given(records, st.data())
+def test_octets_changed_anywhere_are_refused_or_mean_something_else(record: Any, data: Any) -> None:
+    encoded = enc(*record, 1)
+    place, other = data.draw(st.integers(0, len(encoded) - 1)), data.draw(st.binary(max_size=3))
+    changed = encoded[:place] + other + encoded[data.draw(st.integers(place, len(encoded))) :]
+    try:
+        read = dec(changed)
+    except MalformedMessage:
+        return
+    assert enc(*read) == changed
 
 
 @given(records, st.data())

@@ -91,6 +91,7 @@ def test_garbage_mlkem_keys_and_ciphertexts_are_refused() -> None:
 BASE = {
     "manifest": b"M" * 32,
     "run_id": b"R" * 32,
+    "wave": 0,
     "pair": (1, 2),
     "bundles": (b"bundle 1", b"bundle 2"),
     "ciphertext": b"C" * 1088,
@@ -104,6 +105,7 @@ BASE = {
     [
         {"manifest": b"N" * 32},
         {"run_id": b"r" * 32},
+        {"wave": 1},
         {"pair": (1, 3)},
         {"bundles": (b"bundle 2", b"bundle 1")},
         {"bundles": (b"bundle 1", b"bundle X")},
@@ -160,7 +162,7 @@ def test_labels_are_distinct_and_versioned() -> None:
     purposes = [f"haemfed/{purpose}/v1" for purpose in Purpose]
     labels = [*map(str, Label), *purposes]
     assert len(set(labels)) == len(labels)
-    assert all(re.fullmatch(r"haemfed/[a-z-]+/v\d+", label) for label in labels)
+    assert all(re.fullmatch(r"haemfed/[a-z0-9-]+/v\d+", label) for label in labels)
 
 
 def test_short_entropy_is_refused() -> None:

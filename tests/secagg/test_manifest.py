@@ -29,7 +29,7 @@ MEMBERS = manifest().members
         ({"max_rounds": 1 << 21}, "max_rounds"),
         ({"suite": "X25519-AES-128-CTR"}, "never negotiated"),
         ({"mode": "C"}, "mode"),
-        ({"lane_bits": 12}, "lane_bits"),
+        ({"lane_bits": 13}, "lane_bits"),
         ({"members": MEMBERS[::-1]}, "ascending"),
         ({"members": (*MEMBERS, MEMBERS[3])}, "ascending"),
         ({"members": (*MEMBERS, Member(9, "Hospital 1", identity(9).public))}, "same name"),

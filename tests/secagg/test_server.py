@@ -1,5 +1,6 @@
 """The adder: rosters, drops, returns, restarts, and members that misbehave."""
 
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from secagg import MisuseError, Server, Stop
-from secagg.actions import Arm, Send, StoreRound, StoreSetup, StoreSum
+from secagg.actions import Arm, Send, SendSums, StoreRound, StoreSetup, SumRecord
 from secagg.errors import (
     BadSignature,
     MalformedMessage,
@@ -17,15 +18,18 @@ from secagg.errors import (
 )
 from secagg.messages import (
     Bundle,
+    CanaryKeys,
     Complete,
     Confirmations,
+    Consent,
     Encapsulations,
     Finish,
+    Part,
     Ready,
     Refused,
+    Shares,
     Step,
     Sum,
-    Upload,
 )
 from tests.federation import Federation, Site, Study, complete, manifest
 
@@ -69,7 +73,10 @@ def test_everything_is_durable_before_it_is_sent() -> None:
             assert before.count("StoreRound") == before.count("Send Step") // 6 + 1
             assert before.count("StoreSum") == before.count("StoreRound") - 1
         if name == "Send Bundles":
-            assert before.count("StoreSetup") >= 6
+            assert before.count("StoreSetup") >= 7  # what the members sent, and who is in this wave
+        if name == "SendSums":
+            # everybody gets each sum once, after it is stored
+            assert before.count("StoreSum") == before.count("SendSums") // 6 + 1
     assert order[-1] == "Stop"
     assert Counter(order)["StoreRound"] == 4
 
@@ -85,9 +92,9 @@ def test_the_first_round_waits_for_everybody() -> None:
     assert members(made.sums[0]) == (1, 2, 3, 4, 5, 6)
 
 
-def test_set_up_that_never_completes_stops_with_the_name() -> None:
+def test_set_up_with_too_few_stops_with_the_names() -> None:
     made = Federation(OF)
-    made.start(1, 2, 3, 4, 5)
+    made.start(1, 2, 3)
     made.run()
     made.deadline()
     made.run()
@@ -95,6 +102,21 @@ def test_set_up_that_never_completes_stops_with_the_name() -> None:
     assert not made.stopped.ok
     assert "6 (Hospital 6)" in made.stopped.reason
     assert made.sites[1].reason == made.stopped.reason
+
+
+def test_set_up_that_never_completes_stops_with_the_name() -> None:
+    """A site that has offered its keys is in the first wave, and the others cannot do without it."""
+    made = Federation(OF)
+    made.start()
+    made.run(lambda: len(made.setup) == 7)
+    made.kill(6)
+    made.run()
+    assert made.timer == "patience"
+    made.deadline()
+    made.run()
+    assert made.stopped is not None
+    assert not made.stopped.ok
+    assert "6 (Hospital 6)" in made.stopped.reason
 
 
 # ---- drop, return, rejoin
@@ -114,7 +136,7 @@ def test_a_site_that_has_uploaded_is_not_needed_any_more() -> None:
     """Its upload counts; the round goes on and nobody else's charge is wasted."""
     made = Federation(OF, Study(steps=1))
     made.start()
-    made.run(lambda: any(isinstance(message, Upload) and message.member == 3 for message in made.log))
+    made.run(lambda: bool(made.rounds) and made.uploaded(3))
     made.disconnect(3)
     assert len(made.rounds) == 1
     made.run(lambda: bool(made.sums))
@@ -126,16 +148,28 @@ def test_a_returning_site_gets_exactly_the_sums_it_missed() -> None:
     made = federation(study=Study(steps=5))
     made.kill(3)
     made.run(lambda: len(made.sums) == 2)
-    seen: list[Step] = []
+    seen: list[Any] = []
     made.to_site = lambda member, message: (seen.append(message) if member == 3 else None, [message])[1]
     had = len(made.disks[3].applied)
     made.start(3)
     complete(made)
-    seen = [message for message in seen if isinstance(message, Step)]
-    assert list(seen[0].missed) == made.sums[had : had + len(seen[0].missed)]
-    assert seen[0].missed[-1].round < seen[0].round
-    assert [len(message.missed) for message in seen[1:]] == [1] * len(seen[1:])
+    sums = [message for message in seen if isinstance(message, Sum)]
+    assert sums == made.sums[had:]
+    for position, message in enumerate(seen):
+        if isinstance(message, Step | Finish):
+            # it has been sent all the sums there are, and is told how many that is
+            assert message.sums == had + sum(isinstance(each, Sum) for each in seen[:position])
     assert 3 in members(made.sums[-1])
+
+
+def test_a_site_that_is_not_on_the_roster_gets_every_sum_at_once() -> None:
+    made = federation(of=manifest(6, 1, roster_changes=1), study=Study(steps=4))
+    made.kill(3)
+    made.start(3)
+    made.run(lambda: len(made.sums) == 3)
+    made.run(lambda: made.sites[3].client.sums == 3)
+    assert all(3 not in members(total) for total in made.sums[1:])
+    assert len(made.sums) == 3
 
 
 def test_a_return_is_taken_only_with_a_change_in_reserve() -> None:
@@ -238,7 +272,7 @@ def test_the_last_sum_reaches_everyone_and_late_members_too() -> None:
     made.check()
     made.down[2].clear()
     made.connect(2)
-    assert made.down[2][-1] == Finish((), "complete") or isinstance(made.down[2][-1], Finish)
+    assert list(made.down[2]) == [Finish(3, "complete")]
     assert late.client.sums == 3
 
 
@@ -279,7 +313,9 @@ def test_different_histories_at_the_end_are_named() -> None:
 
 def test_one_member_that_claims_to_be_complete_only_leaves() -> None:
     def claim(member: int, message: Any) -> list[Any]:
-        return [Complete(5, bytes(32))] if member == 5 and isinstance(message, Upload) else [message]
+        if member == 5 and isinstance(message, Part):
+            return [Complete(5, bytes(32))] if message.last else []
+        return [message]
 
     made = Federation(OF, to_server=claim)
     made.start()
@@ -302,7 +338,7 @@ def test_after_the_end_nothing_moves_any_more() -> None:
     made = federation(until=3)
     made.run()
     server = made.server
-    assert server.receive(1, Ready(1)) == []
+    assert server.receive(1, Ready(1, 0)) == []
     assert server.disconnect(1) == []
     assert server.deadline() == []
     assert server.sums == 3
@@ -334,22 +370,37 @@ def test_when_too_many_have_refused_the_run_stops_with_their_codes() -> None:
 def test_a_refusal_in_set_up_stops_the_run() -> None:
     made = Federation(OF)
     made.start()
-    made._do(made.server.receive(4, Refused(4, "unpinned-member")))
+    made.run(lambda: len(made.setup) == 7)
+    made._do(made.server.receive(4, Refused(4, "unconfirmed")))
     assert made.stopped is not None
-    assert "4 (Hospital 4): unpinned-member" in made.stopped.reason
+    assert "4 (Hospital 4): unconfirmed" in made.stopped.reason
 
 
-def test_an_upload_of_another_length_is_named_and_left_out() -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_refusal_before_any_keys_are_offered_is_done_without(late: bool) -> None:
+    made = Federation(OF)
+    made.start()
+    if not late:  # else its keys arrive after it has stopped
+        made.up[4].clear()
+    made._do(made.server.receive(4, Refused(4, "unpinned-member")))
+    complete(made)
+    assert all(members(total) == (1, 2, 3, 5, 6) for total in made.sums)
+
+
+@pytest.mark.parametrize("odd", [1, 3, 6])
+def test_an_upload_of_another_length_is_left_out(odd: int) -> None:
     def longer(member: int, message: Any) -> list[Any]:
-        if member == 3 and isinstance(message, Upload):
-            return [replace(message, words=message.words + bytes(8))]
+        if member == odd and isinstance(message, Part):
+            size, words = message.size + 8, message.words + bytes(8) * message.last
+            return [replace(message, size=size, words=words)]
         return [message]
 
     made = Federation(OF, to_server=longer)
     made.start()
     made.run()
     assert made.stopped == Stop("complete", ok=True)
-    assert all(3 not in members(total) for total in made.sums)
+    assert all(odd not in members(total) for total in made.sums)
+    made.check()
 
 
 def test_uploads_without_a_majority_length_stop_the_run() -> None:
@@ -360,33 +411,56 @@ def test_uploads_without_a_majority_length_stop_the_run() -> None:
     assert "different length" in made.stopped.reason
 
 
-def test_sizes_are_checked_before_anything_is_added() -> None:
+def test_sizes_are_checked_before_any_memory_is_taken() -> None:
     made = Federation(OF)
     made.start()
     made.run(lambda: bool(made.rounds))
+    tracemalloc.start()
     with pytest.raises(MalformedMessage, match="Hospital 2"):
-        made.server.receive(2, Upload(2, 1, bytes(8 * ((1 << 20) + 1))))
+        made.server.receive(2, Part(2, 1, 8 * ((1 << 20) + 1), 0, bytes(8)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
     complete(made)
 
 
 @pytest.mark.parametrize(
     ("member", "message", "error"),
     [
-        (2, Upload(2, 9, bytes(56)), UnexpectedMessage),  # a round nobody opened
+        (2, Part(2, 9, 56, 0, bytes(56)), UnexpectedMessage),  # a round nobody opened
+        (2, Consent(2, 9, ((1, bytes(32)),)), UnexpectedMessage),
+        (2, Part(3, 1, 56, 0, bytes(56)), UnexpectedMessage),
         (2, Complete(3, bytes(32)), UnexpectedMessage),
         (2, Refused(3, "budget"), UnexpectedMessage),
-        (2, Ready(3), UnexpectedMessage),
-        (2, Encapsulations(2, ((4, bytes(1088)),)), SecondMessage),
-        (2, Confirmations(2, ((3, bytes(32), b""),)), SecondMessage),
-        (2, Bundle(2, bytes(32), bytes(1184), bytes(32), bytes(64)), SecondMessage),
+        (2, Ready(3, 0), UnexpectedMessage),
+        (2, Ready(2, 1), UnexpectedMessage),
+        (2, Encapsulations(2, 0, ((4, bytes(1088)),)), SecondMessage),
+        (2, Confirmations(2, 0, ((3, bytes(32), b""),)), SecondMessage),
+        (2, Bundle(2, 0, bytes(32), b"", bytes(32), bytes(32), bytes(64)), SecondMessage),
+        # what mode A does not have, in any round
+        (2, Consent(2, 1, ((1, bytes(32)),)), UnexpectedMessage),
+        (2, Shares(2, 1, ((1, bytes(32)),), ()), UnexpectedMessage),
+        (2, CanaryKeys(2, 1, ((1, bytes(32)),)), UnexpectedMessage),
+        # parts that are none
+        (2, Part(2, 1, 56, 8, bytes(8)), MalformedMessage),
+        (2, Part(2, 1, 56, 0, bytes(56), ((1, bytes(48)),)), MalformedMessage),
     ],
 )
 def test_a_misbehaving_member_changes_nothing(member: int, message: Any, error: type[Exception]) -> None:
     made = Federation(OF)
     made.start()
     made.run(lambda: bool(made.rounds))
-    with pytest.raises(error, match="Hospital 2"):
+    with pytest.raises(error, match=r"Hospital 2|member 2"):
         made.server.receive(member, message)
+    complete(made)
+
+
+@pytest.mark.parametrize("message", [Consent(2, 1, ((1, bytes(32)),)), Shares(2, 1, ((1, bytes(32)),), ())])
+def test_mode_a_has_no_answers_of_mode_b_of_earlier_rounds_either(message: Any) -> None:
+    made = federation()
+    made.run(lambda: len(made.rounds) == 2)
+    with pytest.raises(UnexpectedMessage, match="Hospital 2"):
+        made.server.receive(2, message)
     complete(made)
 
 
@@ -399,10 +473,10 @@ def test_set_up_messages_are_checked_to_name_the_faulty_site() -> None:
         made.server.receive(2, replace(bundle, manifest_digest=bytes(32)))
     with pytest.raises(BadSignature, match="Hospital 2"):
         made.server.receive(2, replace(bundle, x25519=bytes(32)))
-    with pytest.raises(UnexpectedMessage, match="before all key bundles"):
-        made.server.receive(2, Ready(2))
-    made.run(lambda: len(made.setup) == 6)
-    for message in (Encapsulations(2, ((4, bytes(1088)),)), Confirmations(2, ((3, bytes(32), b""),))):
+    with pytest.raises(UnexpectedMessage, match="not decided"):
+        made.server.receive(2, Ready(2, 0))
+    made.run(lambda: len(made.setup) == 7)
+    for message in (Encapsulations(2, 0, ((4, bytes(1088)),)), Confirmations(2, 0, ((3, bytes(32), b""),))):
         with pytest.raises(MalformedMessage, match="exactly its peers"):
             made.server.receive(2, message)
     complete(made)
@@ -410,7 +484,7 @@ def test_set_up_messages_are_checked_to_name_the_faulty_site() -> None:
 
 def test_only_connected_members_speak() -> None:
     with pytest.raises(MisuseError, match="not connected"):
-        Federation(OF).server.receive(1, Ready(1))
+        Federation(OF).server.receive(1, Ready(1, 0))
 
 
 def test_hellos_that_are_refused() -> None:
@@ -429,7 +503,7 @@ def test_hellos_that_are_refused() -> None:
 def test_a_site_ahead_of_the_coordinators_store_is_refused() -> None:
     """The coordinator was restored from a backup: it must not start another history."""
     made = federation(until=2)
-    made.run(lambda: all(site.client.sums == 2 for site in made.sites.values()))
+    made.run(lambda: made.sites[1].client.sums == 2)
     made.sums = made.sums[:1]
     made.server = made._new_server()
     with pytest.raises(UnexpectedMessage, match="older than the run"):
@@ -480,11 +554,11 @@ def test_a_restarted_server_remembers_changes_in_rounds_that_were_given_up() -> 
 
 
 def test_stored_sums_must_fit() -> None:
-    made = federation(until=2)
+    records = [SumRecord.of(each) for each in federation(until=2).sums]
     with pytest.raises(MisuseError):
-        Server(OF, sums=made.sums[::-1], last_round=9, max_words=100)
+        Server(OF, sums=records[::-1], last_round=9, max_words=100)
     with pytest.raises(MisuseError):
-        Server(OF, sums=made.sums, last_round=0, max_words=100)
+        Server(OF, sums=records, last_round=0, max_words=100)
 
 
 def test_one_member_cannot_push_numbers_out_of_the_others_reach() -> None:
@@ -506,5 +580,6 @@ def test_the_end_of_the_round_numbers() -> None:
 
 def test_actions_are_plain_data() -> None:
     assert Arm("round") == Arm("round")
-    assert StoreSetup(Ready(1)) == StoreSetup(Ready(1))
-    assert {StoreSum.__name__, StoreRound.__name__} == {"StoreSum", "StoreRound"}
+    assert StoreSetup(Ready(1, 0)) == StoreSetup(Ready(1, 0))
+    assert SendSums(1, 0, 2) == SendSums(1, 0, 2)
+    assert StoreRound(1, (1, 2), 0) != StoreRound(1, (1, 2), 1)
