@@ -291,12 +291,12 @@ class ReportData:
     schema: str = SCHEMA
 
 
-def epsilon_views(mu: float, *, roster: int, collusion: int) -> tuple[EpsilonView, ...]:
+def epsilon_views(mu: float, *, roster: int, collusion: int, honest: int | None = None) -> tuple[EpsilonView, ...]:
     """State one guarantee against three adversaries.
 
-    Each of |R| sites adds a share zC/√(|R|−c) of the noise. Outsiders face all shares: μ·√((|R|−c)/|R|). The
-    coordinator with c sites faces |R|−c: μ. If everybody else colludes only the site's own share is left:
-    μ·√(|R|−c).
+    Each site adds a share zC/√h of the noise, and a sum holds at least h + c shares. Outsiders face all of them:
+    μ·√(h/(h+c)). The coordinator with c sites faces h: μ. If everybody else colludes only the site's own share is
+    left: μ·√h.
 
     >>> [round(view.epsilon_5, 2) for view in epsilon_views(0.5, roster=6, collusion=1)]
     [1.8, 1.99, 4.98]
@@ -304,20 +304,21 @@ def epsilon_views(mu: float, *, roster: int, collusion: int) -> tuple[EpsilonVie
     Args:
         mu: μ against the coordinator and c colluding sites.
         roster: |R|, the largest roster; the last line is worst for it.
-        collusion: c ≥ 0, with |R| − c ≥ 1.
+        collusion: c ≥ 0, with h ≥ 1.
+        honest: h, shares of honest sites that no opened sum lacks; |R| − c unless a sum opens without some of R.
 
     Raises:
         MisuseError: no honest site is left.
     """
-    honest = roster - collusion
-    if honest < 1 or collusion < 0:
+    honest = roster - collusion if honest is None else honest
+    if not 1 <= honest <= roster - collusion or collusion < 0:
         raise MisuseError(f"{collusion} colluding sites of {roster} leave no honest one")
     hospitals = "hospital" if collusion == 1 else "hospitals"
     rows = (
         (
             "Anyone outside",
             "receives the model and the published scores, and none of the hospitals' secrets",
-            mu * math.sqrt(honest / roster),
+            mu * math.sqrt(honest / (honest + collusion)),
             False,
         ),
         (

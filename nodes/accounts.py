@@ -10,6 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from dp import ledger
 from dp.budget import Budget, epsilon_of
@@ -18,10 +19,11 @@ from dp.errors import ConfigError as DPConfigError
 from dp.events import GaussianEvent
 from dp.ledger import Close, Entry, Grant, Item, Reserve, State, Upload
 from dp.queries import Account, Query
-from nodes.errors import BudgetTooSmall, ConfigError, StudyStopped
-from nodes.store import LedgerRow, SiteStore
+from nodes.errors import BudgetTooSmall, ConfigError, InternalError, StudyStopped
+from nodes.store import LedgerRow, SiteStore, StoredSum
 from nodes.study import Stage, Study
-from secagg.messages import Sum
+from secagg.messages import Sum, decode, encode
+from secagg.messages import Upload as MaskedUpload
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,10 @@ class Accounts:
         state = self._store.run_state(run_id)
         return state.outcome if state is not None else None
 
-    def sums(self, run_id: bytes) -> tuple[Sum, ...]:
-        """Sums that this site had applied, oldest first."""
-        return tuple(Sum(row.round, row.roster, row.words) for row in self._store.sums(run_id))
+    def sums(self, run_id: bytes) -> int:
+        """How many sums of a run this site has applied and kept."""
+        state = self._store.run_state(run_id)
+        return state.sums if state is not None else 0
 
     # ---- what may be done ----
 
@@ -193,10 +196,10 @@ class Accounts:
         """What the door of one run writes to."""
         return Records(self, study, self._store)
 
-    def charge(self, item: Upload, run_id: bytes, context: bytes, words: bytes) -> None:
+    def charge(self, item: Upload, run_id: bytes, context: bytes, payload: bytes) -> None:
         """Debit an upload and store its bytes in one transaction, before it is sent."""
         entry = self._compute(item)
-        self._store.record_upload(_row(entry), run_id, item.round, context, words)
+        self._store.record_upload(_row(entry), run_id, item.round, context, payload)
         self._advance(entry)
 
     def _append(self, item: Item) -> None:
@@ -240,20 +243,28 @@ class Records:
         self._study = study
         self._store = store
 
-    def charge_and_store(self, query: Query, round_number: int, context: bytes, words: bytes) -> None:
+    def charge_and_store(self, query: Query, context: bytes, upload: MaskedUpload) -> None:
         """See `nodes.door.Records`."""
         run_id = self._study.run_id
-        item = Upload(self._study.digest().hex(), run_id.hex(), round_number, context.hex(), query.event())
-        self._accounts.charge(item, run_id, context, words)
+        item = Upload(self._study.digest().hex(), run_id.hex(), upload.round, context.hex(), query.event())
+        self._accounts.charge(item, run_id, context, encode(upload))
 
-    def stored_upload(self, round_number: int) -> tuple[bytes, bytes] | None:
+    def stored_upload(self, round_number: int) -> tuple[bytes, MaskedUpload] | None:
         """See `nodes.door.Records`."""
         stored = self._store.stored_upload(self._study.run_id, round_number)
-        return (stored.context, stored.payload) if stored is not None else None
+        return (stored.context, cast("MaskedUpload", decode(stored.payload))) if stored is not None else None
 
     def keep_sum(self, position: int, total: Sum) -> None:
         """See `nodes.door.Records`."""
-        self._store.add_sum(self._study.run_id, position, total.round, list(total.roster), total.words)
+        kept = StoredSum(position, total.round, total.roster, total.survivors, total.words)
+        self._store.add_sum(self._study.run_id, kept)
+
+    def kept_sum(self, position: int) -> Sum:
+        """See `nodes.door.Records`."""
+        row = self._store.sum_at(self._study.run_id, position)
+        if row is None:
+            raise InternalError(f"sum {position} of study {self._study.name!r} is not kept here")
+        return Sum(row.round, row.roster, row.survivors, row.words)
 
 
 def _event(stage: Stage) -> GaussianEvent:

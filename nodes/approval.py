@@ -67,7 +67,7 @@ def _facts(study: Study, site: str, accounts: Accounts) -> StudyFacts:
         query_kinds=tuple(stage.kind for stage in study.stages),
         suite=SUITE,
         roster={member.name: base64.b64decode(member.identity) for member in study.sites},
-        minimum_roster=study.federation.minimum_roster,
+        minimum_roster=study.fewest_in_a_sum,
         collusion=study.privacy.collusion,
         charges=tuple(charges),
     )

@@ -72,6 +72,7 @@ def self_check(study: Study, model: SurvivalModel, policy: Policy) -> SelfCheck:
         clip=gradient.sensitivity,
         multiplier=gradient.multiplier,
         patient_cap=study.privacy.patient_cap,
+        mode=study.federation.mode,
     )
     rounds = rounds_needed(path.length, policy.thresholds.noise_deficit_detectable_max.value)
     nothing = null_contributions(path, rounds)

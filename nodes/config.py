@@ -197,13 +197,6 @@ class CoordinatorConfig(Toml):
     database: Annotated[SecretStr, AfterValidator(_url)] | None = setting(
         "database of the runs; unset means SQLite inside data_dir", kind="URL", default=None
     )
-    max_message_bytes: int = setting(
-        "largest message taken from a site; a sum of d coordinates needs 8·d plus a little",
-        unit="bytes",
-        default=64 << 20,
-        ge=1 << 16,
-        le=1 << 30,
-    )
     pace: float = setting(
         "shortest time between two rounds; spares sites that share one machine",
         unit="seconds",

@@ -1,52 +1,57 @@
 """The coordinator: executes what the blind adder decides, durably and in order.
 
-It holds no model, no key that opens anything and no privacy parameter. It can drop, delay and lie; what that costs is
-written in `docs/reference/secagg-protocol.md`.
+It holds no model and chooses no privacy parameter; in mode B it is given what opens one sum of survivors, in mode A no
+key at all. It can drop, delay and lie; what that costs is written in `docs/reference/secagg-protocol.md`.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol, cast
 
+from nodes.chunks import Downstream, cut
 from nodes.errors import NodeError, StudyStopped
-from nodes.store import CoordinatorRun, StoredSetup, StoredSum
+from nodes.outbox import Outbox, SumAt, Sums, SumStore
+from nodes.store import CoordinatorRun, StoredSetup
+from secagg.actions import Action, Arm, Send, SendSums, Stop, StoreRound, StoreSetup, StoreSum
+from secagg.actions import StoredSetup as SetupMessage
 from secagg.manifest import Manifest
 from secagg.messages import (
+    Blame,
+    Bundles,
     Confirmations,
     Encapsulations,
     Finish,
     FromServer,
     Hello,
-    SetupMessage,
+    Invite,
+    Part,
     Sum,
+    Survivors,
     ToServer,
-    Upload,
     decode,
     encode,
 )
-from secagg.server import Action, Arm, Send, Server, Stop, StoreRound, StoreSetup, StoreSum
+from secagg.server import Server
 
 _LATECOMER_POLL = 0.2  # seconds
+_COORDINATOR = 0  # the "member" under which the relay's own messages are stored
 
 Notice = Callable[[str, dict[str, str | int | float]], None]
 
 
-class Store(Protocol):
+class Store(SumStore, Protocol):
     """What must be durable before anything that depends on it is sent; `nodes.store.CoordinatorStore` is one."""
 
     def state(self, run_id: bytes, /) -> CoordinatorRun | None:
         """Return the run."""
 
-    def last_round(self, run_id: bytes, /) -> int:
-        """Return the last reserved round number."""
-
     def set_last_round(self, run_id: bytes, number: int, roster: tuple[int, ...], changes: int, /) -> None:
-        """Reserve a round number."""
+        """Reserve a round number, or count a change of who is in the last one."""
 
     def add_setup(self, run_id: bytes, kind: str, member: int, payload: bytes, /) -> None:
         """Keep a set-up message."""
@@ -54,41 +59,21 @@ class Store(Protocol):
     def setup(self, run_id: bytes, /) -> list[StoredSetup]:
         """Return the set-up messages."""
 
-    def add_sum(
-        self, run_id: bytes, position: int, number: int, roster: list[tuple[int, bytes]], words: bytes, /
-    ) -> None:
-        """Keep a sum."""
-
-    def sums(self, run_id: bytes, /) -> list[StoredSum]:
-        """Return the sums."""
-
     def finish(self, run_id: bytes, reason: str, /, *, ok: bool) -> None:
         """End the run."""
-
-
-class Outbox:
-    """What is on its way to one connected site; `None` closes the stream."""
-
-    def __init__(self) -> None:
-        self.messages: queue.SimpleQueue[FromServer | None] = queue.SimpleQueue()
-
-    def put(self, message: FromServer) -> None:
-        """Queue a message."""
-        self.messages.put(message)
-
-    def close(self) -> None:
-        """End the stream after what is queued."""
-        self.messages.put(None)
 
 
 class Coordinator:
     """Runs one study.
 
+    Memory: the adder's vector, the newest sum, and small records; outboxes refer to sums. An upload is taken part by
+    part: `deliver` returns when the part is added, and the caller reads no other before.
+
     Args:
         manifest: the projection of the signed study.
         store: durable rounds, set-up messages and sums.
         max_words: largest vector in 64-bit words that the study contains.
-        deadline: seconds until a site that has not uploaded is missing.
+        deadline: seconds until a site that has not answered is missing.
         patience: seconds to wait for a minimum roster.
         notice: called with an event name and its public fields.
         pace: shortest time between two rounds in seconds; spares sites that share a machine.
@@ -107,6 +92,7 @@ class Coordinator:
         pace: float = 0.0,
         wake: threading.Event | None = None,
     ) -> None:
+        self.max_words = max_words
         self._run = manifest.run_id
         self._store = store
         self._waits = {"round": deadline, "patience": patience}
@@ -114,24 +100,30 @@ class Coordinator:
         self._pace = pace
         self._members = frozenset(manifest.indices)
         self._served: set[int] = set()
-        stored = store.state(self._run)
+        self._sums = Sums(store, self._run)
+        stored = store.state(self._run) or CoordinatorRun(self._run, 0, (), 0, 0, None, None)
+        self._round = stored.last_round
         self._server = Server(
             manifest,
-            sums=[Sum(row.round, tuple(row.roster), row.words) for row in store.sums(self._run)],
-            last_round=store.last_round(self._run),
+            sums=self._sums.records(),
+            last_round=stored.last_round,
             relayed=[cast("SetupMessage", decode(row.payload)) for row in store.setup(self._run)],
             max_words=max_words,
-            roster=stored.roster if stored is not None else (),
-            changes=stored.changes if stored is not None else 0,
-            finished=(stored.reason or "") if stored is not None else "",
+            roster=stored.roster,
+            changes=stored.changes,
+            finished=stored.reason or "",
         )
         self._lock = threading.Lock()
         self._outboxes: dict[int, Outbox] = {}
+        self._actions: deque[tuple[Action, Outbox | None]] = deque()  # decided and not yet executed
         self._timer: threading.Timer | None = None
+        self._pause: threading.Timer | None = None
+        self._closed = False
+        self._told: tuple[str, int] = ("", 0)
         self._wake = wake or threading.Event()
-        self.reason = (stored.reason or "") if stored is not None else ""
+        self.reason = stored.reason or ""
         self.ended = bool(self.reason)
-        self.ok = bool(stored.ok) if stored is not None else False
+        self.ok = bool(stored.ok)
         self.failure: Exception | None = None
         if self.ended:
             self._wake.set()
@@ -141,11 +133,11 @@ class Coordinator:
 
         Raises:
             SecaggError: the Hello is not one of this study's members.
-            StudyStopped: this process has failed and says nothing more.
+            StudyStopped: this process has failed or is stopping, and says nothing more.
         """
         outbox = Outbox()
         with self._lock:
-            self._require_sound()
+            self._require_open()
             old = self._outboxes.pop(hello.member, None)
             if old is not None:
                 old.close()
@@ -154,8 +146,6 @@ class Coordinator:
             self._outboxes[hello.member] = outbox
             self._notice("connected", {"member": hello.member, "sums": hello.sums})
             self._execute(actions)
-            if self.ended:
-                outbox.close()
         return outbox
 
     def deliver(self, member: int, outbox: Outbox, message: ToServer) -> None:
@@ -163,21 +153,37 @@ class Coordinator:
 
         Raises:
             SecaggError: the member broke the protocol; the connection must be closed.
+            NodeError: this process has failed or is stopping, and says nothing more.
         """
         with self._lock:
             if self._outboxes.get(member) is outbox:
-                self._require_sound()
-                if isinstance(message, Upload):
-                    self._notice("upload", {"member": member, "round": message.round})
-                self._execute(self._server.receive(member, message))
+                self._require_open()
+                actions = self._server.receive(member, message)
+                if isinstance(message, Part) and message.last:
+                    self._notice("upload", {"member": member, "round": message.round, "bytes": message.size})
+                self._execute(actions)
 
     def detach(self, member: int, outbox: Outbox) -> None:
         """Note that a connection is gone."""
         with self._lock:
-            if self._outboxes.get(member) is outbox and self.failure is None:
+            if self._outboxes.get(member) is outbox and not self._closed:
                 del self._outboxes[member]
                 self._notice("disconnected", {"member": member})
                 self._execute(self._server.disconnect(member))
+
+    def opened(self, item: FromServer | SumAt) -> Iterator[Downstream]:
+        """Yield what an outbox's item stands for, as it travels: a sum in pieces, one at a time, read when asked for.
+
+        Raises:
+            StorageProblem: the sum cannot be read.
+        """
+        match item:
+            case SumAt(position):
+                yield from self._sums.parts(position)
+            case Sum():
+                yield from cut(item)
+            case _:
+                yield item
 
     def wait_for_latecomers(self, seconds: float, interrupted: Callable[[], bool]) -> None:
         """Stay up after the end until every member has had its Finish, at most so long."""
@@ -186,58 +192,118 @@ class Coordinator:
             time.sleep(_LATECOMER_POLL)
 
     def close(self) -> None:
-        """Stop timers and end every stream; the state on disk lets the next process go on."""
-        with self._lock:
-            self._disarm()
-            for outbox in self._outboxes.values():
-                outbox.close()
+        """Stop timers and end every stream; the state on disk lets the next process go on.
 
-    def _require_sound(self) -> None:
+        Nothing is decided any more: sites whose streams end now have not dropped out of anything.
+        """
+        with self._lock:
+            self._silence()
+
+    def _silence(self) -> None:
+        self._closed = True
+        self._disarm()
+        if self._pause is not None:
+            self._pause.cancel()
+        for outbox in self._outboxes.values():
+            outbox.close()
+
+    def _require_open(self) -> None:
         if self.failure is not None:
             raise StudyStopped("the coordinator's disk failed; it must be started again")
+        if self._closed:
+            raise StudyStopped("the coordinator is stopping; nothing is lost")
 
     def _execute(self, actions: list[Action]) -> None:
+        """Execute actions after all decided before. What is sent goes to the connection it was meant for."""
+        for action in actions:
+            to = self._outboxes.get(action.member) if isinstance(action, Send | SendSums) else None
+            self._actions.append((action, to))
+        if self._pause is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
         try:
-            self._perform(actions)
+            # In order: what must be durable before a message leaves stands before it.
+            while self._actions:
+                action, to = self._actions[0]
+                if isinstance(action, StoreRound) and action.number > self._round and self._begin_pause():
+                    return
+                self._actions.popleft()
+                self._perform(action, to)
         except Exception as error:
             # The adder's memory is now ahead of the disk. The disk is the truth, so this process must not say another
             # word; the next one starts from what was stored.
             self.failure = error
-            self._disarm()
-            for outbox in self._outboxes.values():
-                outbox.close()
+            self._silence()
             self._wake.set()
             raise
 
-    def _perform(self, actions: list[Action]) -> None:
-        # In order: what must be durable before a message leaves stands before it in the list.
-        for action in actions:
-            match action:
-                case Send(member=member, message=message):
-                    if (outbox := self._outboxes.get(member)) is not None:
-                        outbox.put(message)
-                        if isinstance(message, Finish):
-                            self._served.add(member)
-                case StoreSetup(message=message):
-                    sender = message.sender if isinstance(message, Encapsulations | Confirmations) else message.member
-                    self._store.add_setup(self._run, type(message).__name__, sender, encode(message))
-                case StoreRound(number=number, roster=roster, changes=changes):
-                    time.sleep(self._pace)
-                    self._store.set_last_round(self._run, number, roster, changes)
-                    self._notice("round", {"round": number, "roster": len(roster)})
-                case StoreSum(sum=total):
-                    self._store.add_sum(self._run, self._server.sums - 1, total.round, list(total.roster), total.words)
-                    self._notice("sum", {"round": total.round, "roster": len(total.roster)})
-                case Arm(deadline=which):
-                    self._arm(which)
-                case Stop(reason=reason, ok=ok):
-                    self._stop(reason, ok=ok)
+    def _begin_pause(self) -> bool:
+        """Put the next round off by the pace, without keeping anybody from the lock; False if that has been done."""
+        if self._pause is not None or not self._pace:
+            self._pause = None
+            return False
+        self._disarm()  # its round is over; the next one's Arm is among what waits
+        self._pause = _started(self._pace, self._paused)
+        return True
 
-    def _arm(self, which: str) -> None:
-        self._disarm()
-        self._timer = threading.Timer(self._waits[which], self._expired)
-        self._timer.daemon = True
-        self._timer.start()
+    def _paused(self) -> None:
+        with self._lock, suppress(NodeError):  # kept in `failure`, which ends the process
+            if not self._closed:
+                self._go_on()
+
+    def _perform(self, action: Action, to: Outbox | None) -> None:
+        match action:
+            case Send(message=message) if to is not None:
+                self._tell(message)
+                to.put(message)
+                if isinstance(message, Finish):
+                    self._served.add(action.member)
+                    to.close()
+            case SendSums(start=start, stop=stop) if to is not None:
+                for position in range(start, stop):
+                    to.put(SumAt(position))
+            case Arm(deadline=which):
+                self._disarm()
+                self._timer = _started(self._waits[which], self._expired)
+            case StoreSetup() | StoreRound() | StoreSum() | Stop():
+                self._keep(action)
+
+    def _keep(self, action: StoreSetup | StoreRound | StoreSum | Stop) -> None:
+        match action:
+            case StoreSetup(message=message):
+                self._tell(message)
+                self._store.add_setup(self._run, type(message).__name__, _sender(message), encode(message))
+            case StoreRound(number=number, roster=roster, changes=changes):
+                self._store.set_last_round(self._run, number, roster, changes)
+                if number > self._round:
+                    self._notice("round", {"round": number, "roster": len(roster)})
+                self._round = number
+            case StoreSum(sum=total):
+                self._sums.add(total)
+                counts = {"roster": len(total.roster), "survivors": len(total.survivors)}
+                self._notice("sum", {"round": total.round, **counts})
+            case Stop(reason=reason, ok=ok):
+                self._disarm()
+                self._store.finish(self._run, reason, ok=ok)
+                self.reason, self.ok, self.ended = reason, ok, True
+                self._notice("stopped", {"reason": reason, "ok": int(ok)})
+                self._wake.set()
+
+    def _tell(self, message: FromServer | SetupMessage) -> None:
+        """Log what goes to many as one event."""
+        match message:
+            case Invite(wave, newcomers):
+                event, number, fields = "wave", wave, {"newcomers": len(newcomers)}
+            case Survivors(round_, members):
+                event, number, fields = "survivors", round_, {"survivors": len(members)}
+            case Blame(round_):
+                event, number, fields = "blame", round_, {}
+            case _:
+                return
+        if self._told != (event, number):
+            self._told = (event, number)
+            self._notice(event, {"wave" if event == "wave" else "round": number, **fields})
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -252,11 +318,18 @@ class Coordinator:
             with suppress(NodeError):  # kept in `failure`, which ends the process
                 self._execute(self._server.deadline())
 
-    def _stop(self, reason: str, *, ok: bool) -> None:
-        self._disarm()
-        self._store.finish(self._run, reason, ok=ok)
-        self.reason, self.ok, self.ended = reason, ok, True
-        self._notice("stopped", {"reason": reason, "ok": int(ok)})
-        for outbox in self._outboxes.values():
-            outbox.close()
-        self._wake.set()
+
+def _sender(message: SetupMessage) -> int:
+    match message:
+        case Bundles() | Invite():
+            return _COORDINATOR
+        case Encapsulations() | Confirmations():
+            return message.sender
+    return message.member
+
+
+def _started(seconds: float, then: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, then)
+    timer.daemon = True
+    timer.start()
+    return timer

@@ -28,7 +28,6 @@ from nodes.site import Finished, run_study
 from nodes.study import Study
 
 LOCAL = "local.json"
-_MESSAGE_LIMIT = 256 * 1024 * 1024
 
 
 def run_site(config: SiteConfig, study_file: Path) -> int:
@@ -53,7 +52,7 @@ def run_site(config: SiteConfig, study_file: Path) -> int:
         with files.lock(config.data_dir):
             files.make_private_directory(places.run(study.run_id))
             log.info("started", site=config.name, study=study.name)
-            link = GrpcLink(str(config.coordinator), credentials, max_message_bytes=_MESSAGE_LIMIT)
+            link = GrpcLink(str(config.coordinator), credentials, max_words=study.max_words)
             run_study(
                 study,
                 config,

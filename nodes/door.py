@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,10 +24,11 @@ from nodes.errors import PeerProblem, StudyStopped
 from nodes.session import Session
 from nodes.study import Stage, Study
 from secagg.client import Client
+from secagg.errors import UnexpectedMessage
 from secagg.keys import hedged_key
-from secagg.lanes import WIDE, unpack
+from secagg.lanes import unpack
 from secagg.manifest import Terms
-from secagg.masks import Keystream
+from secagg.masks import CTR, Backend, Keystream
 from secagg.messages import Finish, Step, Sum, Upload
 
 
@@ -39,7 +41,7 @@ class Progress:
         index: completed sums of this stage.
         steps: wanted sums of this stage.
         round: the round number just completed or uploaded for.
-        roster: names of the sites in it.
+        roster: names of the sites in it: who is asked, or whose uploads are in the sum.
         event: "upload" or "sum".
     """
 
@@ -54,14 +56,17 @@ class Progress:
 class Records(Protocol):
     """What the door needs kept durably; `nodes.accounts` joins ledger and database."""
 
-    def charge_and_store(self, query: Query, round_number: int, context: bytes, words: bytes) -> None:
+    def charge_and_store(self, query: Query, context: bytes, upload: Upload) -> None:
         """Append the debit and store the upload in one transaction; raises before anything if the stage is spent."""
 
-    def stored_upload(self, round_number: int) -> tuple[bytes, bytes] | None:
-        """Return (context, words) of an earlier upload under this number."""
+    def stored_upload(self, round_number: int) -> tuple[bytes, Upload] | None:
+        """Return the context digest and the bytes of an earlier upload under this number."""
 
     def keep_sum(self, position: int, total: Sum) -> None:
         """Store an applied sum."""
+
+    def kept_sum(self, position: int) -> Sum:
+        """Return a sum that is kept."""
 
 
 class Door:
@@ -69,20 +74,20 @@ class Door:
 
     Args:
         study: the signed study.
-        member: this site's index in the manifest.
         client: the protocol client.
         session: delivers sums and steps in order.
         records: ledger and database.
         noise_secret: 32 bytes of this site, mixed into every round's randomness (hedge against a cloned generator).
         entropy: returns n fresh bytes from the operating system.
         progress: told of every upload and sum.
-        replay: sums that this site had applied before its last start, oldest first.
+        kept: how many sums this site had applied and kept before its last start; they are applied again.
+        executor: makes the masks while the contribution is computed; without one they are made afterwards.
+        backend: cipher implementation, also for the noise; all give the same bytes.
     """
 
     def __init__(
         self,
         study: Study,
-        member: int,
         client: Client,
         session: Session,
         records: Records,
@@ -90,17 +95,21 @@ class Door:
         noise_secret: bytes,
         entropy: Callable[[int], bytes] = os.urandom,
         progress: Callable[[Progress], None] = lambda _: None,
-        replay: tuple[Sum, ...] = (),
+        kept: int = 0,
+        executor: Executor | None = None,
+        backend: Backend = CTR,
     ) -> None:
         self._study = study
-        self._member = member
         self._client = client
         self._session = session
         self._records = records
         self._noise_secret = noise_secret
         self._entropy = entropy
         self._progress = progress
-        self._replay = list(reversed(replay))
+        self._kept = kept
+        self._executor = executor
+        self._backend = backend
+        self._manifest = study.manifest()
         self._applied = 0
         self._stage = ""
         self._start = self._end = 0  # round numbers (start, end] belong to the present stage
@@ -126,6 +135,7 @@ class Door:
                     return self._accept(stage, query, total)
                 case Step() as step:
                     self._client.admit(step.round, step.roster)
+                    self._require_history(step)
                     self._check_window(stage, step.round)
                     self._session.done()
                     self._upload(stage, query, step, contribution)
@@ -135,7 +145,13 @@ class Door:
                     )
 
     def _head(self) -> Sum | Step | Finish:
-        return self._replay[-1] if self._replay else self._session.head()
+        return self._records.kept_sum(self._applied) if self._applied < self._kept else self._session.head()
+
+    def _require_history(self, step: Step) -> None:
+        if step.sums > self._applied:
+            raise UnexpectedMessage(
+                f"round {step.round} follows {step.sums} sums, and the coordinator has sent {self._applied}"
+            )
 
     def _enter(self, stage: Stage) -> None:
         if stage.kind != self._stage:
@@ -149,7 +165,7 @@ class Door:
             raise UploadsExhausted(f"stage {stage.kind!r} ends with round {self._end}")
 
     def _terms(self, query: Query, roster_size: int) -> tuple[Lattice, Terms]:
-        grid = lattice(query, roster_size, self._study.privacy.collusion)
+        grid = lattice(query, roster_size, honest=self._manifest.honest(roster_size))
         return grid, Terms(
             query=query.digest(),
             length=query.length,
@@ -164,17 +180,16 @@ class Door:
         grid, terms = self._terms(query, len(total.roster))
         if self._applied < self._client.sums:
             # Checked and taken into the client's transcript before this process started; only the model needs it again.
-            coordinates = unpack(np.frombuffer(total.words, dtype="<u8")[:-2].astype(np.uint64), query.length, WIDE)
+            words = np.frombuffer(total.words, dtype="<u8")[:-2].astype(np.uint64)
+            coordinates = unpack(words, query.length, self._manifest.lane_bits)
         else:
             coordinates = self._client.accept(total, terms)
-        if self._replay:
-            self._replay.pop()
-        else:
+        if self._applied >= self._kept:
             self._records.keep_sum(self._applied, total)
             self._session.done()
         self._applied += 1
         self._last_sum = total.round
-        self._report(stage, query.index + 1, total.round, total.roster, "sum")
+        self._report(stage, query.index + 1, total.round, total.survivors, "sum")
         return decode(coordinates, query, grid)
 
     def _upload(self, stage: Stage, query: Query, step: Step, contribution: Callable[[], Float64]) -> None:
@@ -186,16 +201,16 @@ class Door:
                 raise PeerProblem(
                     f"round {step.round} was asked for twice with different terms; this site answers a round once"
                 )
-            self._session.send(Upload(self._member, step.round, stored[1]))
+            self._session.send(stored[1])
             return
-        context = self._client.open(step, terms)
-        stream = Keystream(hedged_key(self._entropy(32), self._noise_secret, context.digest))
+        context = self._client.open(step, terms, executor=self._executor)
+        stream = Keystream(hedged_key(self._entropy(32), self._noise_secret, context.digest), self._backend)
         coordinates = encode(contribution(), query, grid) + draw(stream, query.length)
         upload = self._client.upload(context, coordinates)
-        self._records.charge_and_store(query, step.round, context.digest, upload.words)
+        self._records.charge_and_store(query, context.digest, upload)
         self._session.send(upload)
-        self._report(stage, query.index, step.round, step.roster, "upload")
+        self._report(stage, query.index, step.round, context.members, "upload")
 
-    def _report(self, stage: Stage, index: int, number: int, roster: tuple[tuple[int, bytes], ...], event: str) -> None:
-        names = tuple(self._names[member] for member, _ in roster)
+    def _report(self, stage: Stage, index: int, number: int, members: tuple[int, ...], event: str) -> None:
+        names = tuple(self._names[member] for member in members)
         self._progress(Progress(stage.kind, index, stage.steps, number, names, event))

@@ -42,6 +42,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "kind": "kind of query or message",
     "logger": "name of a library's logger",
     "member": "index of a site in the study",
+    "newcomers": "sites that join in a wave of set-up: their number",
     "ok": "whether a run completed",
     "patience": "seconds",
     "peer": "name of another site",
@@ -58,8 +59,10 @@ FIELDS: Final[Mapping[str, str]] = {
     "steps": "wanted sums of a stage",
     "study": "name of a study",
     "sums": "completed sums of a run",
+    "survivors": "sites whose uploads are in a sum: their number",
     "uploads": "uploads of a run",
     "version": "of haemfed",
+    "wave": "number of a wave of set-up",
     "words": "length of a vector in 64-bit words",
 }
 """Every field a log line may have besides ``event``, ``level``, ``timestamp`` and ``dropped``."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from nodes.coordinator import Coordinator, Outbox
+from nodes.chunks import Assembler, outgoing
+from nodes.coordinator import Coordinator
 from nodes.errors import NodeError
+from nodes.outbox import Outbox
 from nodes.session import Disconnected
 from secagg.errors import SecaggError
-from secagg.messages import FromServer, Hello, ToServer
+from secagg.messages import FromServer, Hello, ToServer, Upload
 
 
 class LoopbackConnection:
@@ -14,25 +16,31 @@ class LoopbackConnection:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._assembler = Assembler(coordinator.max_words)
         self._outbox: Outbox | None = None
         self._member = 0
 
-    def send(self, message: Hello | ToServer) -> None:
+    def send(self, message: Hello | ToServer | Upload) -> None:
         """Hand a message over; the coordinator's answers wait in the outbox."""
         try:
             if isinstance(message, Hello):
                 self._outbox, self._member = self._coordinator.attach(message), message.member
-            elif self._outbox is not None:
-                self._coordinator.deliver(self._member, self._outbox, message)
+                return
+            for each in outgoing(message):
+                if self._outbox is not None:
+                    self._coordinator.deliver(self._member, self._outbox, each)
         except (SecaggError, NodeError) as error:
             self.close()
             raise Disconnected(str(error)) from error
 
     def receive(self) -> FromServer:
         """Wait for the coordinator's next message."""
-        if self._outbox is None or (message := self._outbox.messages.get()) is None:
+        if self._outbox is None or (item := self._outbox.messages.get()) is None:
             raise Disconnected("the coordinator closed the stream")
-        return message
+        whole = [self._assembler.take(each) for each in self._coordinator.opened(item)][-1]
+        if whole is None:
+            raise Disconnected("the coordinator broke off in the middle of a sum")
+        return whole
 
     def waiting(self) -> bool:
         """Whether a message lies ready."""

@@ -25,6 +25,7 @@ from models.training import initial_weights
 from nodes.errors import StudyInvalid
 from nodes.references import reference_digest
 from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
+from secagg.manifest import Mode
 
 TRAINING_SHARES: Mapping[str, float] = {"gradient": 0.85, "breslow": 0.10, MEMBERS: 0.05}
 """How the training patients' μ² is split; declared in the study through its multipliers."""
@@ -51,6 +52,7 @@ class Terms:
         deadline_seconds: a site that has not uploaded by then is missing.
         patience_seconds: how long the coordinator waits for a minimum roster.
         roster_changes: how often the roster may change.
+        mode: A, or B for rounds that a site may drop out of.
     """
 
     epsilon: float = 2.0
@@ -62,6 +64,7 @@ class Terms:
     deadline_seconds: float = 30.0
     patience_seconds: float = 300.0
     roster_changes: int = 4
+    mode: Mode = Mode.A
 
 
 def collusion_bound(sites: int) -> int:
@@ -73,16 +76,19 @@ def spec_of(study: Study) -> Spec:
     """What `models` reads from a study.
 
     Raises:
-        StudyInvalid: preset, weights or stages do not fit together.
+        StudyInvalid: preset, weights, stages or roster rules do not fit together.
     """
-    smallest = study.federation.minimum_roster
+    manifest = study.manifest()
+    # The most noise that a sum may hold for one accounted noise. Mode A: at the smallest roster, where one share is
+    # largest. Mode B: a share has one size, and everybody's may be in the sum.
+    shares = manifest.minimum_roster if manifest.mode is Mode.A else len(manifest.members)
     return Spec(
         preset=Preset.from_json(study.learning.preset),
         features=study.learning.features,
         weights=study.weights,
         multipliers={stage.kind: stage.multiplier for stage in study.stages},
         patient_cap=study.privacy.patient_cap,
-        noise_inflation=math.sqrt(smallest / (smallest - study.privacy.collusion)),
+        noise_inflation=math.sqrt(shares / manifest.honest(shares)),
     )
 
 
@@ -108,14 +114,15 @@ def check_plan(study: Study) -> None:
     """Refuse a study that could be signed and reserved but not run: before anybody signs it.
 
     Raises:
-        StudyInvalid: preset, weights, stages and lattice do not fit together; names what.
+        StudyInvalid: roster rules, preset, weights, stages and lattice do not fit together; names what.
     """
+    manifest = study.manifest()
     try:
         wanted = [*schedule(spec_of(study)), *histogram_queries(study)]
         for query in wanted:
             study.stage_of(query)
-            for sites in (study.federation.minimum_roster, len(study.sites)):
-                lattice(query, sites, study.privacy.collusion)
+            for sites in (manifest.minimum_roster, len(manifest.members)):
+                lattice(query, sites, honest=manifest.honest(sites))
     except (ModelsError, DPError, AuditError, binascii.Error) as error:
         raise StudyInvalid(f"study {study.name!r} cannot be run: {error}; ask its author for another one") from error
     asked = Counter(query.kind for query in wanted)
@@ -184,9 +191,15 @@ def draft(
             roster_changes=terms.roster_changes,
             deadline_seconds=terms.deadline_seconds,
             patience_seconds=terms.patience_seconds,
+            mode=terms.mode,
         ),
         stages=(),
     )
+    if terms.mode is Mode.B:
+        least = max(study.federation.minimum_roster, study.survivors_needed)
+        study = msgspec.structs.replace(
+            study, federation=msgspec.structs.replace(study.federation, minimum_roster=least)
+        )
     return _with_stages(study, sized, terms)
 
 

@@ -21,17 +21,18 @@ from nodes.coordinator import Coordinator
 from nodes.door import Door
 from nodes.loopback import LoopbackLink
 from nodes.session import Session
-from nodes.store import CoordinatorRun, StoredSetup, StoredSum
+from nodes.store import CoordinatorRun, StoredSetup, StoredSum, SumEntry
 from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
 from secagg.client import Client
 from secagg.keys import Identity
-from secagg.messages import Complete, Sum
+from secagg.manifest import Mode
+from secagg.messages import Complete, Sum, Upload
 
 _WAIT = 60.0
 
 
 class MemoryStore:
-    """A coordinator's store without a disk; see `nodes.store.CoordinatorStore`."""
+    """A coordinator's store without a disk; see `nodes.coordinator.Store`."""
 
     def __init__(self) -> None:
         self._last: tuple[int, tuple[int, ...], int] = (0, (), 0)
@@ -45,12 +46,8 @@ class MemoryStore:
         reason, ok = self._end or (None, None)
         return CoordinatorRun(run_id, last, roster, changes, len(self._sums), reason, ok)
 
-    def last_round(self, _run_id: bytes) -> int:
-        """Return the last round number."""
-        return self._last[0]
-
     def set_last_round(self, _run_id: bytes, number: int, roster: tuple[int, ...], changes: int) -> None:
-        """Reserve a round number."""
+        """Reserve a round number, or count a change of who is in the last one."""
         self._last = (number, roster, changes)
 
     def add_setup(self, _run_id: bytes, kind: str, member: int, payload: bytes) -> None:
@@ -61,15 +58,19 @@ class MemoryStore:
         """Return the set-up messages."""
         return list(self._setup)
 
-    def add_sum(
-        self, _run_id: bytes, position: int, number: int, roster: list[tuple[int, bytes]], words: bytes
-    ) -> None:
+    def add_sum(self, _run_id: bytes, new: StoredSum) -> None:
         """Keep a sum."""
-        self._sums.append(StoredSum(position, number, tuple(roster), words))
+        self._sums.append(new)
 
-    def sums(self, _run_id: bytes) -> list[StoredSum]:
-        """Return the sums."""
-        return list(self._sums)
+    def history(self, _run_id: bytes) -> list[SumEntry]:
+        """Return the sums without their words."""
+        return [
+            SumEntry(each.position, each.round, each.roster, each.survivors, len(each.words)) for each in self._sums
+        ]
+
+    def words(self, _run_id: bytes, position: int, offset: int, most: int) -> bytes:
+        """Return a piece of a sum's words."""
+        return self._sums[position].words[offset : offset + most]
 
     def finish(self, _run_id: bytes, reason: str, *, ok: bool) -> None:
         """End the run."""
@@ -80,15 +81,15 @@ class MemoryStore:
 class MemoryRecords:
     """Uploads and sums of one site without a disk; see `nodes.door.Records`."""
 
-    uploads: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    uploads: dict[int, tuple[bytes, Upload]] = field(default_factory=dict)
     sums: list[Sum] = field(default_factory=list)
 
-    def charge_and_store(self, query: Query, round_number: int, context: bytes, words: bytes) -> None:
+    def charge_and_store(self, query: Query, context: bytes, upload: Upload) -> None:
         """Store an upload."""
         del query
-        self.uploads[round_number] = (context, words)
+        self.uploads[upload.round] = (context, upload)
 
-    def stored_upload(self, round_number: int) -> tuple[bytes, bytes] | None:
+    def stored_upload(self, round_number: int) -> tuple[bytes, Upload] | None:
         """Return an upload."""
         return self.uploads.get(round_number)
 
@@ -96,6 +97,10 @@ class MemoryRecords:
         """Store a sum."""
         del position
         self.sums.append(total)
+
+    def kept_sum(self, position: int) -> Sum:
+        """Return a sum."""
+        return self.sums[position]
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Rehearsal:
         clip: sensitivity of the query.
         multiplier: z of the query.
         patient_cap: public cap of the query.
+        mode: how rounds open.
     """
 
     sites: int = 6
@@ -117,6 +123,7 @@ class Rehearsal:
     clip: float = 3.0
     multiplier: float = 16.0
     patient_cap: int = 4096
+    mode: Mode = Mode.A
 
     def run(self, contributions: Float64) -> PathRun:
         """Send `contributions` float64[rounds, sites, d] through the path."""
@@ -126,7 +133,7 @@ class Rehearsal:
         coordinator = Coordinator(
             study.manifest(),
             MemoryStore(),
-            max_words=self.length + 2,
+            max_words=study.max_words,
             deadline=_WAIT,
             patience=_WAIT,
             notice=lambda _event, _fields: None,
@@ -141,7 +148,8 @@ class Rehearsal:
         for other in results[1:]:
             if not np.array_equal(results[0], other):
                 raise AssertionError("two sites decoded one sum differently")
-        return PathRun(self._query(0), results[0], self.sites, self.sites - self.collusion)
+        # Nobody drops out of a rehearsal: every site's noise is in every sum.
+        return PathRun(self._query(0), results[0], self.sites, study.manifest().honest(self.sites))
 
     def _site(self, study: Study, index: int, identity: Identity, coordinator: Coordinator, rows: Float64) -> Float64:
         client = Client(
@@ -160,7 +168,7 @@ class Rehearsal:
             now=time.monotonic,
             sleep=time.sleep,
         )
-        door = Door(study, index, client, session, MemoryRecords(), noise_secret=os.urandom(32))
+        door = Door(study, client, session, MemoryRecords(), noise_secret=os.urandom(32))
         sums = [door(self._query(step), lambda row=row: row) for step, row in enumerate(rows)]  # type: ignore[misc] # bound
         session.farewell(Complete(index, client.transcript))
         session.wait_for_end(_WAIT)
@@ -186,6 +194,6 @@ class Rehearsal:
             ),
             learning=Learning({}, (), ""),
             privacy=Privacy(1.0, 1e-5, 1.0, 1e-5, self.collusion, self.patient_cap),
-            federation=Federation((self.sites + self.collusion) // 2 + 1, 4, _WAIT, _WAIT),
+            federation=Federation(self.sites, 4, _WAIT, _WAIT, self.mode),
             stages=(stage,),
         )

@@ -145,7 +145,10 @@ def _report(
 ) -> data.ReportData:
     views = {
         account: data.epsilon_views(
-            math.sqrt(study.mu_squared(account)), roster=len(study.sites), collusion=study.privacy.collusion
+            math.sqrt(study.mu_squared(account)),
+            roster=len(study.sites),
+            collusion=study.privacy.collusion,
+            honest=study.manifest().honest(len(study.sites)),
         )
         for account in Account
     }
@@ -186,7 +189,7 @@ def _study(study: Study, released: Released, artefact: bytes, uploads: int) -> d
         recipients="the participating hospitals",
         sites=tuple(site.name for site in study.sites),
         collusion=study.privacy.collusion,
-        minimum_roster=study.federation.minimum_roster,
+        minimum_roster=study.fewest_in_a_sum,
         steps_planned=gradient.steps,
         steps_completed=released.steps,
         uploads_reserved=gradient.uploads,

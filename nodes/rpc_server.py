@@ -10,8 +10,11 @@ from contextlib import suppress
 import grpc
 
 from nodes import wire
-from nodes.coordinator import Coordinator, Outbox
+from nodes.chunks import CHUNK
+from nodes.coordinator import Coordinator
 from nodes.errors import NodeError, PortInUse
+from nodes.memory import return_large_blocks
+from nodes.outbox import Outbox
 from nodes.proto import federation_pb2 as pb
 from nodes.proto.federation_pb2_grpc import FederationServicer, add_FederationServicer_to_server
 from nodes.tls import Credentials
@@ -19,6 +22,7 @@ from secagg.errors import SecaggError, UnexpectedMessage
 from secagg.messages import Hello
 
 _SPARE_THREADS = 4
+_WINDOW = CHUNK // 16  # octets that a site may send before they are asked for; a piece that is asked for may all come
 
 
 class Servicer(FederationServicer):
@@ -47,8 +51,13 @@ class Servicer(FederationServicer):
         reader = threading.Thread(target=self._read, args=(hello.member, outbox, requests, context), daemon=True)
         reader.start()
         context.add_callback(outbox.close)
-        while (message := outbox.messages.get()) is not None:
-            yield wire.to_site(message)
+        try:
+            while (item := outbox.messages.get()) is not None:
+                # gRPC asks for the next message when the last one is on its way: one piece of a sum per stream.
+                for message in self._coordinator.opened(item):
+                    yield wire.to_site(message)
+        except NodeError as error:
+            context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         self._coordinator.detach(hello.member, outbox)
 
     def _greet(self, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext) -> Hello:
@@ -72,11 +81,12 @@ class Servicer(FederationServicer):
         self, member: int, outbox: Outbox, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
     ) -> None:
         try:
-            for request in requests:
-                message = wire.from_site(request)
+            # A request is read when the one before it is dealt with: flow control holds a fast site back.
+            for message in map(wire.from_site, requests):
                 if isinstance(message, Hello):
                     raise UnexpectedMessage(f"member {member} sent a second Hello on one connection")
                 self._coordinator.deliver(member, outbox, message)
+                del message  # a part is not kept while this waits for the next one
         except grpc.RpcError:
             pass  # the stream broke: the same as its end
         except SecaggError as error:
@@ -97,7 +107,6 @@ def serve(
     *,
     address: str,
     tls: Credentials,
-    max_message_bytes: int,
 ) -> tuple[grpc.Server, int]:
     """Start serving.
 
@@ -107,12 +116,16 @@ def serve(
     Raises:
         PortInUse: the address cannot be bound.
     """
+    return_large_blocks()
     server = grpc.server(
         futures.ThreadPoolExecutor(max_workers=len(names) * 2 + _SPARE_THREADS, thread_name_prefix="site"),
         options=[
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
+            # Flow control with a fixed window: an estimated one lets every stream run megabytes ahead of the adder.
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", _WINDOW),
+            ("grpc.max_receive_message_length", wire.MESSAGE_LIMIT),
+            ("grpc.max_send_message_length", wire.MESSAGE_LIMIT),
             ("grpc.keepalive_time_ms", 15_000),
             ("grpc.keepalive_timeout_ms", 15_000),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -18,7 +18,6 @@ from nodes.files import lock
 from nodes.rpc_server import serve
 from nodes.store import CoordinatorStore
 
-_TAG_AND_CANARY = 2
 _GRACE = 10.0  # seconds for the last messages to leave
 
 
@@ -52,7 +51,7 @@ def serve_study(config: CoordinatorConfig, study_file: Path, now: dt.datetime) -
         coordinator = Coordinator(
             study.manifest(),
             store,
-            max_words=max(stage.length for stage in study.stages) + _TAG_AND_CANARY,
+            max_words=study.max_words,
             deadline=study.federation.deadline_seconds,
             patience=study.federation.patience_seconds,
             pace=config.pace,
@@ -64,7 +63,6 @@ def serve_study(config: CoordinatorConfig, study_file: Path, now: dt.datetime) -
             {site.index: site.name for site in study.sites},
             address=str(config.listen),
             tls=credentials,
-            max_message_bytes=config.max_message_bytes,
         )
         log.info("listening", port=port, study=study.name)
         try:

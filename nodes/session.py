@@ -2,6 +2,9 @@
 
 The rule that everything rests on: **persist, then send**. Whatever the protocol client returned is sent only after its
 secret state is on the disk, so that a kill between any two statements can repeat identical bytes but never mask anew.
+
+Sums, steps and the end wait here until the door deals with them. Everything else the coordinator sends (set-up, and
+what follows an upload) is answered at once, while the door waits for the next head.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Protocol
 
 from nodes.errors import CoordinatorUnreachable
 from secagg.client import Client
-from secagg.messages import Finish, FromServer, Hello, Step, Sum, ToServer
+from secagg.messages import Finish, FromServer, Hello, Step, Sum, ToServer, Upload
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach the coordinator
 _POLL = 0.05  # seconds between two looks while nothing but the end is waited for
@@ -25,8 +28,8 @@ class Disconnected(Exception):  # noqa: N818 -- a condition the session handles,
 class Connection(Protocol):
     """One open stream to the coordinator."""
 
-    def send(self, message: Hello | ToServer) -> None:
-        """Queue a message. Raises Disconnected."""
+    def send(self, message: Hello | ToServer | Upload) -> None:
+        """Queue a message; an upload travels in parts. Raises Disconnected."""
 
     def receive(self) -> FromServer:
         """Wait for the next message. Raises Disconnected."""
@@ -76,6 +79,7 @@ class Session:
         self._connection: Connection | None = None
         self._queue: deque[Sum | Step | Finish] = deque()
         self._lost_at: float | None = None
+        self._upload: Upload | None = None  # mode B: sent, and its round may still be open
         self._last_words: ToServer | None = None
         self._pause = _FIRST_PAUSE
 
@@ -103,9 +107,12 @@ class Session:
         if self._queue:
             self._queue.popleft()
 
-    def send(self, message: Hello | ToServer) -> None:
+    def send(self, message: ToServer | Upload) -> None:
         """Persist the client's state and send; a stream that broke meanwhile is found out by the next `head`."""
         self._keep(self._client.snapshot())
+        if isinstance(message, Upload) and message.boxes:
+            # Share boxes: a round of mode B, which outlives a broken stream. The next one gets the same bytes again.
+            self._upload = message
         if self._connection is None:
             return
         try:
@@ -155,11 +162,11 @@ class Session:
         self._poll()
 
     def _poll(self) -> None:
-        """Take what has arrived, without waiting."""
+        """Take what has arrived, without waiting; nothing behind a sum, so that at most one is held here."""
         if self._connection is None and self._queue:
             return
         connection = self._open()
-        while self._connection is connection and connection.waiting():
+        while self._connection is connection and connection.waiting() and not self._holds_sum():
             try:
                 self._take(connection, self._receive())
             except Disconnected:
@@ -168,6 +175,9 @@ class Session:
                 if not self._queue:
                     raise
                 self._hang_up()
+
+    def _holds_sum(self) -> bool:
+        return bool(self._queue) and not isinstance(self._queue[-1], Step)
 
     def _open(self) -> Connection:
         if self._connection is None:
@@ -183,12 +193,9 @@ class Session:
 
     def _take(self, connection: Connection, message: FromServer) -> None:
         match message:
-            case Step():
-                self._queue.extend(message.missed)
+            case Sum() | Step() | Finish():
                 self._queue.append(message)
-            case Finish():
-                self._queue.extend(message.missed)
-                self._queue.append(message)
+                self._upload = None  # its round is over
             case _:
                 replies = self._client.receive(message)
                 self._keep(self._client.snapshot())
@@ -198,9 +205,8 @@ class Session:
     def _introduce(self, connection: Connection) -> None:
         # Known before anything can fail, so that whatever fails gives the stream up.
         self._connection = connection
-        messages: list[Hello | ToServer] = [self._client.hello(), *self._client.begin()]
-        if self._last_words is not None:
-            messages.append(self._last_words)
+        messages: list[Hello | ToServer | Upload] = [self._client.hello(), *self._client.begin()]
+        messages += [each for each in (self._upload, self._last_words) if each is not None]
         self._keep(self._client.snapshot())
         for message in messages:
             connection.send(message)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from nodes.protocol import spec_of
 from nodes.session import Link, Session
 from nodes.store import SiteStore
 from nodes.study import Study, require_current
+from secagg import masks
 from secagg.client import Client
 from secagg.errors import SecaggError
 from secagg.keys import Identity
@@ -52,7 +55,7 @@ class Finished:
         attack: released score histograms, equal at every site; None where not released.
         cohort: this site's patients, for the local audit.
         transcript: digest of all sums in order, hex.
-        rosters: largest roster of the run.
+        largest_roster: most sites in one sum.
     """
 
     study: Study
@@ -101,7 +104,7 @@ def run_study(
     places = Places(config.paths)
     identity = load_identity(config.paths.identity)
     secrets = load_secrets(places)
-    with SiteStore(config.paths.database) as store:
+    with SiteStore(config.paths.database) as store, _beside() as executor:
         accounts = Accounts(store, now)
         keys = config.paths.session(study.run_id)
         if is_complete(accounts, study, keys, delivered=delivered()):
@@ -112,7 +115,7 @@ def run_study(
         cohort = load_cohort(study, places.table(study.profile), secrets.split)
         hold_to_snapshot(places, study, cohort)
         accounts.open(study)
-        party = _join(study, config, link, identity, pins, accounts, secrets.noise, watch, entropy, sleep)
+        party = _join(study, config, link, identity, pins, accounts, secrets.noise, watch, entropy, sleep, executor)
         try:
             outcome = survival_plan(spec_of(study), cohort.train, cohort.holdout, party.door)
             attack = attack_sums(study, outcome.model, cohort, party.door)
@@ -138,7 +141,7 @@ def run_study(
 
 @dataclass(frozen=True)
 class _Party:
-    """This site in a running study; `sizes` are the rosters of the sums seen so far."""
+    """This site in a running study; `sizes` say how many sites were in each sum so far."""
 
     member: int
     client: Client
@@ -158,8 +161,10 @@ def _join(
     watch: Watch,
     entropy: Callable[[int], bytes],
     sleep: Callable[[float], None],
+    executor: Executor | None,
 ) -> _Party:
     member, keys = study.site(config.name).index, config.paths.session(study.run_id)
+    backend = masks.fastest(time.perf_counter)
     client = Client(
         study.manifest(),
         member,
@@ -169,11 +174,12 @@ def _join(
         pins=pins,
         snapshot=files.read_private(keys) if keys.exists() else None,
         last_round=accounts.last_round(study.run_id),
+        backend=backend,
     )
-    replay = accounts.sums(study.run_id)
-    if len(replay) < client.sums:
+    kept = accounts.sums(study.run_id)
+    if kept < client.sums:
         raise StorageProblem(
-            f"{config.paths.database}: holds {len(replay)} sums of study {study.name!r}, this site has applied "
+            f"{config.paths.database}: holds {kept} sums of study {study.name!r}, this site has applied "
             f"{client.sums}: the database was restored from a backup; the study is over here, join the next run"
         )
     session = Session(
@@ -188,16 +194,33 @@ def _join(
 
     door = Door(
         study,
-        member,
         client,
         session,
         accounts.records(study),
         noise_secret=noise_secret,
         entropy=entropy,
         progress=report,
-        replay=replay,
+        kept=kept,
+        executor=executor,
+        backend=backend,
     )
     return _Party(member, client, session, door, sizes)
+
+
+@contextmanager
+def _beside() -> Iterator[Executor | None]:
+    """Yield a thread that makes masks while this one computes gradients; none where that would only take turns."""
+    if _cores() > 1:
+        with ThreadPoolExecutor(1, thread_name_prefix="masks") as executor:
+            yield executor
+    else:
+        yield None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _keeper(path: Path) -> Callable[[bytes], None]:

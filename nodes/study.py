@@ -24,10 +24,12 @@ from nodes.errors import NotInRoster, StudyInvalid
 from secagg.encoding import enc
 from secagg.errors import SecaggError
 from secagg.keys import Identity, verify
-from secagg.manifest import Manifest, Member
+from secagg.lanes import WIDE
+from secagg.manifest import Manifest, Member, Mode
 
 FORMAT = "haemfed/study/1"
 _SIGNATURE_PURPOSE = "study"
+_TAG_AND_CANARY = 2
 _CLOSING_ROUNDS = 16  # round numbers in which no stage uploads: sites answer them with Complete
 _LARGEST_DELTA = 1e-3
 _FOR_EVER = 366 * 86400.0
@@ -117,12 +119,17 @@ class Federation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         roster_changes: how often the roster may change.
         deadline_seconds: a site that has not uploaded by then is missing.
         patience_seconds: how long the coordinator waits for a minimum roster before it stops the study.
+        mode: A: a round opens only if everybody asked has uploaded. B: it opens without those who dropped out, at the
+            price of more noise and two more messages.
+        lane_bits: width of a coordinate inside a 64-bit word.
     """
 
     minimum_roster: int
     roster_changes: int
     deadline_seconds: float
     patience_seconds: float
+    mode: Mode = Mode.A
+    lane_bits: int = WIDE
 
 
 class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,9 +172,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if site.name == name:
                 return site
         listed = ", ".join(site.name for site in self.sites)
-        raise NotInRoster(
-            f"site {name!r} is not on study {self.name!r} (its sites: {listed}); ask for a study that lists it"
-        )
+        raise NotInRoster(f"site {name!r} is not on study {self.name!r} (its sites: {listed}); ask for one with it")
 
     def identities(self) -> tuple[bytes, ...]:
         """Ed25519 public keys of all sites, in order."""
@@ -188,9 +193,27 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 minimum_roster=self.federation.minimum_roster,
                 roster_changes=self.federation.roster_changes,
                 max_rounds=sum(stage.uploads for stage in self.stages) + _CLOSING_ROUNDS,
+                mode=self.federation.mode,
+                lane_bits=self.federation.lane_bits,
             )
         except (SecaggError, binascii.Error) as error:
             raise StudyInvalid(f"study {self.name!r} cannot be run: {error}") from error
+
+    @property
+    def survivors_needed(self) -> int:
+        """Mode B: how many sites must survive a round for its sum to open (t of `secagg`); no roster may be smaller."""
+        everybody = msgspec.structs.replace(self.federation, minimum_roster=len(self.sites))
+        return msgspec.structs.replace(self, federation=everybody).manifest().threshold
+
+    @property
+    def fewest_in_a_sum(self) -> int:
+        """Fewest sites whose uploads a sum can hold: in mode B survivors, of a roster that may be larger."""
+        return self.federation.minimum_roster if self.federation.mode is Mode.A else self.survivors_needed
+
+    @property
+    def max_words(self) -> int:
+        """The longest vector of the study in 64-bit words, tag and canary included."""
+        return max(stage.length for stage in self.stages) + _TAG_AND_CANARY
 
     def stage_of(self, query: Query) -> Stage:
         """Return the stage that `query` belongs to.
@@ -200,13 +223,8 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         for stage in self.stages:
             if stage.kind == query.kind:
-                wanted = (
-                    stage.account,
-                    stage.length,
-                    stage.sensitivity,
-                    stage.multiplier,
-                    self.privacy.patient_cap,
-                )
+                cap = self.privacy.patient_cap
+                wanted = (stage.account, stage.length, stage.sensitivity, stage.multiplier, cap)
                 asked = (query.account, query.length, query.sensitivity, query.multiplier, query.patient_cap)
                 if wanted == asked and 0 <= query.index < stage.steps:
                     return stage
@@ -246,16 +264,13 @@ def parse(document: bytes, source: str) -> SignedStudy:
     Raises:
         StudyInvalid: not a study of this format, or it contradicts itself; names the field.
     """
+    again = "ask the coordinator for the file again"
     if len(document) > _MAX_DOCUMENT:
-        raise StudyInvalid(
-            f"{source}: larger than {_MAX_DOCUMENT} bytes, not a study; ask the coordinator for the file again"
-        )
+        raise StudyInvalid(f"{source}: larger than {_MAX_DOCUMENT} bytes, not a study; {again}")
     try:
         signed = msgspec.json.decode(document, type=SignedStudy)
     except msgspec.DecodeError as error:
-        raise StudyInvalid(
-            f"{source}: not a study document ({error}); ask the coordinator for the file again"
-        ) from error
+        raise StudyInvalid(f"{source}: not a study document ({error}); {again}") from error
     if signed.study.format != FORMAT:
         raise StudyInvalid(f"{source}: study format {signed.study.format!r}, this version reads {FORMAT!r}")
     _check(signed.study, source)
@@ -276,6 +291,16 @@ def _terms_problems(study: Study) -> Iterator[str]:
     if offset is None:
         yield "not_after must be an ISO 8601 time with a time zone"
     federation, privacy = study.federation, study.privacy
+    if federation.lane_bits != WIDE:
+        yield (
+            f"lane_bits {federation.lane_bits}: narrow lanes are accounted in RDP, and this version's budgets are GDP; "
+            f"only {WIDE} can be charged to them"
+        )
+    if federation.mode is Mode.B and federation.minimum_roster < (needed := study.survivors_needed):
+        yield (
+            f"minimum_roster {federation.minimum_roster} is too small for mode B: a sum opens only if {needed} of the "
+            f"{len(study.sites)} sites survive the round, so that fewer must not even be asked"
+        )
     if not (0 < federation.deadline_seconds < _FOR_EVER and 0 < federation.patience_seconds < _FOR_EVER):
         yield "deadline_seconds and patience_seconds must be positive, at most a year"
     for name, value in (("delta", privacy.delta), ("holdout_delta", privacy.holdout_delta)):

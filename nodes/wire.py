@@ -1,194 +1,161 @@
-"""Between `secagg.messages` and protobuf: the only translation, checked on the way in.
+"""Between messages and protobuf: the only translation, checked on the way in.
 
-Constructing a `secagg` message checks every field, so that nothing malformed gets past this file; what the coordinator
-stores and what anybody hashes are `secagg.messages.encode` bytes, never these.
+Each protobuf body has the fields of its message under the same names. Constructing a `secagg` message (or a `SumPart`)
+checks every field, so that nothing malformed gets past this file; what the coordinator stores and what anybody hashes
+are `secagg.messages.encode` bytes, never these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final, cast
 
+from nodes.chunks import CHUNK, Downstream, SumPart, Upstream
 from nodes.proto import federation_pb2 as pb
 from secagg.errors import PeerError
 from secagg.messages import (
+    Agreement,
+    Blame,
     Bundle,
     Bundles,
+    CanaryKeys,
+    Ciphertexts,
     Complete,
     Confirmations,
+    Confirmed,
+    Consent,
     Encapsulations,
     Finish,
-    FromServer,
     Hello,
+    Invite,
+    Part,
     Ready,
     Refused,
-    Roster,
+    Shares,
     Step,
-    Sum,
-    ToServer,
-    Upload,
+    Survivors,
 )
 
+__all__ = [
+    "CHUNK",
+    "DOWNSTREAM",
+    "MESSAGE_LIMIT",
+    "UPSTREAM",
+    "from_coordinator",
+    "from_site",
+    "to_coordinator",
+    "to_site",
+]
 
-def to_coordinator(message: Hello | ToServer) -> pb.ToCoordinator:
+MESSAGE_LIMIT: Final = 4 * CHUNK
+"""Octets of the longest message in either direction; gRPC refuses a longer one before it is parsed."""
+
+UPSTREAM: Final[Mapping[str, type[Upstream]]] = {
+    "hello": Hello,
+    "bundle": Bundle,
+    "encapsulations": Encapsulations,
+    "confirmations": Confirmations,
+    "ready": Ready,
+    "part": Part,
+    "consent": Consent,
+    "shares": Shares,
+    "canary_keys": CanaryKeys,
+    "complete": Complete,
+    "refused": Refused,
+}
+"""Every body of `ToCoordinator` and the message it carries."""
+
+DOWNSTREAM: Final[Mapping[str, type[Downstream]]] = {
+    "bundles": Bundles,
+    "ciphertexts": Ciphertexts,
+    "confirmed": Confirmed,
+    "invite": Invite,
+    "sum_part": SumPart,
+    "step": Step,
+    "survivors": Survivors,
+    "agreement": Agreement,
+    "blame": Blame,
+    "finish": Finish,
+}
+"""Every body of `ToSite` and the message it carries."""
+
+_BODIES: Final = {kind: name for table in (UPSTREAM, DOWNSTREAM) for name, kind in table.items()}
+
+
+def to_coordinator(message: Upstream) -> pb.ToCoordinator:
     """Translate a site's message for the wire."""
-    match message:
-        case Hello():
-            body = pb.Hello(
-                run_id=message.run_id,
-                member=message.member,
-                nonce=message.nonce,
-                last_round=message.last_round,
-                sums=message.sums,
-                transcript=message.transcript,
-                signature=message.signature,
-            )
-            return pb.ToCoordinator(hello=body)
-        case Bundle():
-            return pb.ToCoordinator(bundle=_bundle(message))
-        case Encapsulations():
-            return pb.ToCoordinator(encapsulations=_encapsulations(message))
-        case Confirmations():
-            return pb.ToCoordinator(confirmations=_confirmations(message))
-        case Ready():
-            return pb.ToCoordinator(ready=pb.Ready(member=message.member))
-        case Upload():
-            return pb.ToCoordinator(upload=pb.Upload(member=message.member, round=message.round, words=message.words))
-        case Complete():
-            return pb.ToCoordinator(complete=pb.Complete(member=message.member, transcript=message.transcript))
-        case Refused():
-            return pb.ToCoordinator(refused=pb.Refused(member=message.member, code=message.code))
+    return cast("pb.ToCoordinator", _wrapped(pb.ToCoordinator, message))
 
 
-def from_site(wire: pb.ToCoordinator) -> Hello | ToServer:
+def from_site(wire: pb.ToCoordinator) -> Upstream:
     """Translate what a site sent.
 
     Raises:
-        PeerError: an empty message or one that no `secagg` message can hold.
+        PeerError: an empty message or one that no message of the protocol can hold.
     """
-    match wire.WhichOneof("body"):
-        case "hello":
-            hello = wire.hello
-            return Hello(
-                run_id=hello.run_id,
-                member=hello.member,
-                nonce=hello.nonce,
-                last_round=hello.last_round,
-                sums=hello.sums,
-                transcript=hello.transcript,
-                signature=hello.signature,
-            )
-        case "bundle":
-            return _read_bundle(wire.bundle)
-        case "encapsulations":
-            return _read_encapsulations(wire.encapsulations)
-        case "confirmations":
-            return _read_confirmations(wire.confirmations)
-        case "ready":
-            return Ready(wire.ready.member)
-        case "upload":
-            return Upload(wire.upload.member, wire.upload.round, wire.upload.words)
-        case "complete":
-            return Complete(wire.complete.member, wire.complete.transcript)
-        case "refused":
-            return Refused(wire.refused.member, wire.refused.code)
-        case _:
-            raise PeerError("an empty message")
+    return cast("Upstream", _read(wire, UPSTREAM))
 
 
-def to_site(message: FromServer) -> pb.ToSite:
+def to_site(message: Downstream) -> pb.ToSite:
     """Translate the coordinator's message for the wire."""
-    match message:
-        case Bundles():
-            return pb.ToSite(bundles=pb.Bundles(bundles=[_bundle(bundle) for bundle in message.bundles]))
-        case Encapsulations():
-            return pb.ToSite(encapsulations=_encapsulations(message))
-        case Confirmations():
-            return pb.ToSite(confirmations=_confirmations(message))
-        case Step():
-            step = pb.Step(
-                round=message.round,
-                roster=_seats(message.roster),
-                missed=[_sum(total) for total in message.missed],
-            )
-            return pb.ToSite(step=step)
-        case Finish():
-            return pb.ToSite(finish=pb.Finish(missed=[_sum(total) for total in message.missed], reason=message.reason))
+    return cast("pb.ToSite", _wrapped(pb.ToSite, message))
 
 
-def from_coordinator(wire: pb.ToSite) -> FromServer:
+def from_coordinator(wire: pb.ToSite) -> Downstream:
     """Translate what the coordinator sent.
 
     Raises:
-        PeerError: an empty message or one that no `secagg` message can hold.
+        PeerError: an empty message or one that no message of the protocol can hold.
     """
-    match wire.WhichOneof("body"):
-        case "bundles":
-            return Bundles(tuple(_read_bundle(bundle) for bundle in wire.bundles.bundles))
-        case "encapsulations":
-            return _read_encapsulations(wire.encapsulations)
-        case "confirmations":
-            return _read_confirmations(wire.confirmations)
-        case "step":
-            return Step(
-                wire.step.round,
-                _read_seats(wire.step.roster),
-                tuple(_read_sum(total) for total in wire.step.missed),
-            )
-        case "finish":
-            return Finish(tuple(_read_sum(total) for total in wire.finish.missed), wire.finish.reason)
-        case _:
-            raise PeerError("an empty message")
+    return cast("Downstream", _read(wire, DOWNSTREAM))
 
 
-def _bundle(bundle: Bundle) -> pb.Bundle:
-    return pb.Bundle(
-        member=bundle.member,
-        x25519=bundle.x25519,
-        mlkem=bundle.mlkem,
-        manifest_digest=bundle.manifest_digest,
-        signature=bundle.signature,
-    )
+def _wrapped(outer: Any, message: Upstream | Downstream) -> Any:
+    return outer(**{_BODIES[type(message)]: _body(message)})
 
 
-def _read_bundle(bundle: pb.Bundle) -> Bundle:
-    return Bundle(
-        member=bundle.member,
-        x25519=bundle.x25519,
-        mlkem=bundle.mlkem,
-        manifest_digest=bundle.manifest_digest,
-        signature=bundle.signature,
-    )
+def _body(message: Any) -> Any:
+    values = {each.name: _value(getattr(message, each.name)) for each in fields(message)}
+    return getattr(pb, type(message).__name__)(**values)
 
 
-def _encapsulations(message: Encapsulations) -> pb.Encapsulations:
-    to = [pb.Encapsulations.To(peer=peer, ciphertext=ciphertext) for peer, ciphertext in message.to]
-    return pb.Encapsulations(sender=message.sender, to=to)
+def _value(value: Any) -> Any:
+    return [_item(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _read_encapsulations(message: pb.Encapsulations) -> Encapsulations:
-    return Encapsulations(message.sender, tuple((to.peer, to.ciphertext) for to in message.to))
+def _item(item: Any) -> Any:
+    match item:
+        case int():
+            return item
+        case (int(member), bytes(octets)):
+            return pb.Entry(member=member, octets=octets)
+        case (int(peer), bytes(mac), bytes(box)):
+            return pb.Confirmation(peer=peer, mac=mac, group_box=box)
+    return _body(item)
 
 
-def _confirmations(message: Confirmations) -> pb.Confirmations:
-    to = [pb.Confirmations.To(peer=peer, mac=mac, group_box=box) for peer, mac, box in message.to]
-    return pb.Confirmations(sender=message.sender, to=to)
+def _read(wire: Any, table: Mapping[str, type[Any]]) -> Any:
+    name = wire.WhichOneof("body")
+    if name is None:
+        raise PeerError("an empty message, or one of another version")
+    return _message(table[name], getattr(wire, name))
 
 
-def _read_confirmations(message: pb.Confirmations) -> Confirmations:
-    return Confirmations(message.sender, tuple((to.peer, to.mac, to.group_box) for to in message.to))
+def _message(kind: type[Any], body: Any) -> Any:
+    return kind(**{each.name: _read_value(getattr(body, each.name)) for each in fields(kind)})
 
 
-def _seats(roster: Roster) -> list[pb.Seat]:
-    return [pb.Seat(member=member, nonce=nonce) for member, nonce in roster]
+def _read_value(value: Any) -> Any:
+    return value if isinstance(value, int | bytes | str) else tuple(map(_read_item, value))
 
 
-def _read_seats(seats: Iterable[pb.Seat]) -> Roster:
-    return tuple((seat.member, seat.nonce) for seat in seats)
-
-
-def _sum(total: Sum) -> pb.Sum:
-    return pb.Sum(round=total.round, roster=_seats(total.roster), words=total.words)
-
-
-def _read_sum(total: pb.Sum) -> Sum:
-    return Sum(total.round, _read_seats(total.roster), total.words)
+def _read_item(item: Any) -> Any:
+    match item:
+        case pb.Entry():
+            return item.member, item.octets
+        case pb.Confirmation():
+            return item.peer, item.mac, item.group_box
+        case pb.Bundle():
+            return _message(Bundle, item)
+    return item

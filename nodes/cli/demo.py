@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nodes.cli import options
 from nodes.cli.terminal import out
 
 
@@ -20,9 +21,10 @@ def demo(
     seeds: Annotated[int, typer.Option(min=2, max=50, help="Noise seeds per oracle.")] = 5,
     pace: Annotated[float, typer.Option(min=0.0, max=10.0, help="Shortest time between rounds, seconds.")] = 0.4,
     policy: Annotated[str, typer.Option(help="Audit policy.")] = "research",
+    mode: options.ModeOption = "A",
 ) -> None:
     """Run the whole main job on real patients and real processes, on this machine alone."""
     from nodes.demo.run import Options, run
+    from secagg.manifest import Mode
 
-    options = Options(directory, hospitals, epsilon, incidents, seeds, pace, policy)
-    raise typer.Exit(run(options, out))
+    raise typer.Exit(run(Options(directory, hospitals, epsilon, incidents, seeds, pace, policy, Mode(mode)), out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,11 @@ from nodes.config import CoordinatorConfig, SiteConfig, load
 SiteOption = Annotated[Path, typer.Option("--config", "-c", help="site.toml of this hospital.", show_default=True)]
 CoordinatorOption = Annotated[Path, typer.Option("--config", "-c", help="coordinator.toml.", show_default=True)]
 StudyArgument = Annotated[Path, typer.Argument(help="The study file.", show_default=False)]
+
+ModeOption = Annotated[
+    Literal["A", "B"],
+    typer.Option(help="A: every hospital asked uploads, or the round is lost. B: hospitals may drop out of a round."),
+]
 
 
 def site(path: Path) -> SiteConfig:

@@ -13,6 +13,13 @@ from nodes.cli.terminal import out
 
 app = typer.Typer(no_args_is_help=True)
 
+_MODES = {
+    "A": "a round opens only with the upload of every hospital asked, at least {least} of {n}; else it is given up "
+    "and its uploads stay charged",
+    "B": "a round opens without those who drop out of it, as long as {least} of {n} hospitals are left; the price is "
+    "more noise and two more messages a round",
+}
+
 
 @app.command()
 def show(study: options.StudyArgument) -> None:
@@ -41,11 +48,15 @@ def show(study: options.StudyArgument) -> None:
             f"{stage.mu_squared**0.5:.3f}",
         )
     out.print(table)
+    n = len(plan.sites)
+    honest = plan.manifest().honest(n)
+    out.print(f"mode {plan.federation.mode}: {_MODES[plan.federation.mode].format(least=plan.fewest_in_a_sum, n=n)}")
+    out.print(f"noise: the shares of {honest} honest hospitals are counted on")
     for account, delta in ((Account.TRAINING, plan.privacy.delta), (Account.HOLDOUT, plan.privacy.holdout_delta)):
         total = plan.mu_squared(account)
         cost = f"μ² = {total:.4f}, ε = {epsilon_of(total, delta):.3f} at δ = {delta:g}"
         out.print(f"{account.value} patient, add or remove one: {cost}")
-        for view in epsilon_views(total**0.5, roster=len(plan.sites), collusion=plan.privacy.collusion):
+        for view in epsilon_views(total**0.5, roster=n, collusion=plan.privacy.collusion, honest=honest):
             out.print(f"  μ = {view.mu:.3f}  against {view.against[0].lower()}{view.against[1:]}")
     signers = {entry.site for entry in signed.signatures}
     for site in plan.sites:
@@ -98,6 +109,7 @@ def draft(
     patients: Annotated[float, typer.Option(help="Training patients of all hospitals together, as declared.")] = 800.0,
     days: Annotated[int, typer.Option(min=1, help="Days until the study expires.")] = 90,
     run_number: Annotated[int, typer.Option(min=1, help="1 for the first run of this study.")] = 1,
+    mode: options.ModeOption = "A",
 ) -> None:
     """Write a study for others to sign. Every number in it is public and was chosen by a person."""
     import datetime as dt
@@ -110,6 +122,7 @@ def draft(
     from nodes.protocol import Terms
     from nodes.protocol import draft as write
     from nodes.study import SignedStudy
+    from secagg.manifest import Mode
 
     members = []
     for entry in sites:
@@ -131,6 +144,7 @@ def draft(
             holdout_epsilon=epsilon,
             holdout_delta=delta,
             declared_patients=patients,
+            mode=Mode(mode),
         ),
         seed=os.urandom(32),
         not_after=expires.isoformat(timespec="seconds"),

@@ -45,13 +45,13 @@ def exact_c_index(model: SurvivalModel, cohorts: Sequence[Cohort]) -> float:
     return float(0.5 + totals[0] / totals[1])
 
 
-def oracles(spec: Spec, cohorts: Mapping[str, Cohort], collusion: int, seeds: int) -> list[Row]:
+def oracles(spec: Spec, cohorts: Mapping[str, Cohort], uncounted: int, seeds: int) -> list[Row]:
     """Train every yardstick `seeds` times.
 
     Args:
         spec: the study's model and noise multipliers.
         cohorts: every hospital's patients, by name.
-        collusion: c of the study.
+        uncounted: sites whose share of the noise the study does not count on.
         seeds: noise seeds, at least 2.
     """
     everybody = list(cohorts.values())
@@ -62,7 +62,7 @@ def oracles(spec: Spec, cohorts: Mapping[str, Cohort], collusion: int, seeds: in
         return [exact_c_index(_train(spec_, data, secure_sum(seed)), everybody) for seed in range(seeds)]
 
     rows = [
-        _row("federation, same law of noise", score(spec, pooled, lambda s: _federated(s, sites, collusion))),
+        _row("federation, same law of noise", score(spec, pooled, lambda s: _federated(s, sites, uncounted))),
         _row(
             "pooled, same ε",
             score(spec, pooled, lambda s: CentralSum(_stream("pooled", s), roster_size=sites)),
@@ -90,8 +90,8 @@ def _train(spec: Spec, data: SurvivalData, secure_sum: SecureSum) -> SurvivalMod
     return SurvivalModel.as_trained(spec.features, preset.hidden, preset.grid, trained.params)
 
 
-def _federated(seed: int, sites: int, collusion: int) -> CentralSum:
-    return CentralSum(_stream("federated", seed), roster_size=sites, collusion=collusion, shares=sites)
+def _federated(seed: int, sites: int, uncounted: int) -> CentralSum:
+    return CentralSum(_stream("federated", seed), roster_size=sites, collusion=uncounted, shares=sites)
 
 
 def _stream(purpose: str, seed: int) -> Entropy:

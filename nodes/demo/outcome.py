@@ -46,14 +46,14 @@ def compare(consortium: Consortium) -> Checked:
     if len(set(digests.values())) != 1:
         raise StudyStopped(f"the hospitals hold different models: {digests}")
     with CoordinatorStore(consortium.coordinator.database_url) as store:
-        sums, state = store.sums(run_id), store.state(run_id)
+        sums, state = store.history(run_id), store.state(run_id)
     index = {site.name: site.index for site in consortium.study.sites}
     uploads: dict[str, int] = {}
     for site in consortium.sites:
         name = site.hospital.name
         with SiteStore(site.config.paths.database) as ledger:
             charged = {upload.round for upload in Accounts(ledger, now).uploads_of(run_id)}
-        summed = {total.round for total in sums if index[name] in dict(total.roster)}
+        summed = {total.round for total in sums if index[name] in total.survivors}
         if not summed <= charged:
             raise StudyStopped(
                 f"{name}: rounds {sorted(summed - charged)} were summed with it but are not in its ledger"

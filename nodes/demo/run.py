@@ -35,6 +35,7 @@ from nodes.protocol import Terms, spec_of
 from nodes.reporting import Certified, certify
 from nodes.reporting import scores as released_scores
 from nodes.results import MODEL, load_results
+from secagg.manifest import Mode
 
 _MARKER = ".haemfed-demo"
 _DECLARED_SHARE = 0.8  # of the patients typed in, one in five is held out
@@ -52,6 +53,7 @@ class Options:
         seeds: noise seeds per oracle.
         pace: shortest time between rounds in seconds: six hospitals share one machine here.
         policy: audit policy.
+        mode: how rounds open.
     """
 
     folder: Path
@@ -61,6 +63,7 @@ class Options:
     seeds: int
     pace: float
     policy: str
+    mode: Mode = Mode.A
 
 
 def run(options: Options, console: Console) -> int:
@@ -121,6 +124,7 @@ def _terms(options: Options, patients: int) -> Terms:
         holdout_epsilon=options.epsilon,
         declared_patients=float(round(patients * _DECLARED_SHARE, -2)),
         deadline_seconds=90.0,  # one slow laptop plays every hospital at once
+        mode=options.mode,
     )
 
 
@@ -148,6 +152,7 @@ def _show_consortium(console: Console, consortium: Consortium) -> None:
         math.sqrt(study.mu_squared(Account.TRAINING)),
         roster=len(study.sites),
         collusion=study.privacy.collusion,
+        honest=study.manifest().honest(len(study.sites)),
     )
     console.print(f"   a training patient's whole loss in this study, δ = {study.privacy.delta:g}:")
     for view in views:
@@ -193,7 +198,8 @@ def _show_evaluation(console: Console, consortium: Consortium, seeds: int) -> No
         "",
         "1",
     )
-    for row in oracles(spec_of(study), cohorts, study.privacy.collusion, seeds):
+    uncounted = len(study.sites) - study.manifest().honest(len(study.sites))
+    for row in oracles(spec_of(study), cohorts, uncounted, seeds):
         spread = f"{row.spread:.3f}" if row.runs > 1 else ""
         table.add_row(row.name, f"{row.mean:.3f}", spread, str(row.runs))
     console.print(table)

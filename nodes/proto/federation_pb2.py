@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnodes/proto/federation.proto\x12\x15haemfed.federation.v1\"\xbf\x03\n\rToCoordinator\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.haemfed.federation.v1.HelloH\x00\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x1d.haemfed.federation.v1.BundleH\x00\x12?\n\x0e\x65ncapsulations\x18\x03 \x01(\x0b\x32%.haemfed.federation.v1.EncapsulationsH\x00\x12=\n\rconfirmations\x18\x04 \x01(\x0b\x32$.haemfed.federation.v1.ConfirmationsH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.haemfed.federation.v1.ReadyH\x00\x12/\n\x06upload\x18\x06 \x01(\x0b\x32\x1d.haemfed.federation.v1.UploadH\x00\x12\x33\n\x08\x63omplete\x18\x07 \x01(\x0b\x32\x1f.haemfed.federation.v1.CompleteH\x00\x12\x31\n\x07refused\x18\x08 \x01(\x0b\x32\x1e.haemfed.federation.v1.RefusedH\x00\x42\x06\n\x04\x62ody\"\xd4\x02\n\x06ToSite\x12\x31\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x1e.haemfed.federation.v1.BundlesH\x00\x12?\n\x0e\x65ncapsulations\x18\x02 \x01(\x0b\x32%.haemfed.federation.v1.EncapsulationsH\x00\x12=\n\rconfirmations\x18\x03 \x01(\x0b\x32$.haemfed.federation.v1.ConfirmationsH\x00\x12+\n\x04step\x18\x04 \x01(\x0b\x32\x1b.haemfed.federation.v1.StepH\x00\x12/\n\x06\x66inish\x18\x05 \x01(\x0b\x32\x1d.haemfed.federation.v1.FinishH\x00\x12\x31\n\x07problem\x18\x06 \x01(\x0b\x32\x1e.haemfed.federation.v1.ProblemH\x00\x42\x06\n\x04\x62ody\"\x7f\n\x05Hello\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x12\n\nlast_round\x18\x04 \x01(\x04\x12\x0c\n\x04sums\x18\x05 \x01(\x04\x12\x12\n\ntranscript\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"c\n\x06\x42undle\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0e\n\x06x25519\x18\x02 \x01(\x0c\x12\r\n\x05mlkem\x18\x03 \x01(\x0c\x12\x17\n\x0fmanifest_digest\x18\x04 \x01(\x0c\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"9\n\x07\x42undles\x12.\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x1d.haemfed.federation.v1.Bundle\"~\n\x0e\x45ncapsulations\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\x34\n\x02to\x18\x02 \x03(\x0b\x32(.haemfed.federation.v1.Encapsulations.To\x1a&\n\x02To\x12\x0c\n\x04peer\x18\x01 \x01(\r\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"\x88\x01\n\rConfirmations\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\x33\n\x02to\x18\x02 \x03(\x0b\x32\'.haemfed.federation.v1.Confirmations.To\x1a\x32\n\x02To\x12\x0c\n\x04peer\x18\x01 \x01(\r\x12\x0b\n\x03mac\x18\x02 \x01(\x0c\x12\x11\n\tgroup_box\x18\x03 \x01(\x0c\"\x17\n\x05Ready\x12\x0e\n\x06member\x18\x01 \x01(\r\"%\n\x04Seat\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\r\n\x05nonce\x18\x02 \x01(\x0c\"P\n\x03Sum\x12\r\n\x05round\x18\x01 \x01(\x04\x12+\n\x06roster\x18\x02 \x03(\x0b\x32\x1b.haemfed.federation.v1.Seat\x12\r\n\x05words\x18\x03 \x01(\x0c\"n\n\x04Step\x12\r\n\x05round\x18\x01 \x01(\x04\x12+\n\x06roster\x18\x02 \x03(\x0b\x32\x1b.haemfed.federation.v1.Seat\x12*\n\x06missed\x18\x03 \x03(\x0b\x32\x1a.haemfed.federation.v1.Sum\"6\n\x06Upload\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\r\n\x05words\x18\x03 \x01(\x0c\".\n\x08\x43omplete\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x12\n\ntranscript\x18\x02 \x01(\x0c\"\'\n\x07Refused\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"D\n\x06\x46inish\x12*\n\x06missed\x18\x01 \x03(\x0b\x32\x1a.haemfed.federation.v1.Sum\x12\x0e\n\x06reason\x18\x02 \x01(\t\")\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t2`\n\nFederation\x12R\n\x07Session\x12$.haemfed.federation.v1.ToCoordinator\x1a\x1d.haemfed.federation.v1.ToSite(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnodes/proto/federation.proto\x12\x15haemfed.federation.v2\"\xd9\x04\n\rToCoordinator\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x1c.haemfed.federation.v2.HelloH\x00\x12/\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x1d.haemfed.federation.v2.BundleH\x00\x12?\n\x0e\x65ncapsulations\x18\x03 \x01(\x0b\x32%.haemfed.federation.v2.EncapsulationsH\x00\x12=\n\rconfirmations\x18\x04 \x01(\x0b\x32$.haemfed.federation.v2.ConfirmationsH\x00\x12-\n\x05ready\x18\x05 \x01(\x0b\x32\x1c.haemfed.federation.v2.ReadyH\x00\x12+\n\x04part\x18\x06 \x01(\x0b\x32\x1b.haemfed.federation.v2.PartH\x00\x12\x31\n\x07\x63onsent\x18\x07 \x01(\x0b\x32\x1e.haemfed.federation.v2.ConsentH\x00\x12/\n\x06shares\x18\x08 \x01(\x0b\x32\x1d.haemfed.federation.v2.SharesH\x00\x12\x38\n\x0b\x63\x61nary_keys\x18\t \x01(\x0b\x32!.haemfed.federation.v2.CanaryKeysH\x00\x12\x33\n\x08\x63omplete\x18\n \x01(\x0b\x32\x1f.haemfed.federation.v2.CompleteH\x00\x12\x31\n\x07refused\x18\x0b \x01(\x0b\x32\x1e.haemfed.federation.v2.RefusedH\x00\x42\x06\n\x04\x62ody\"\x95\x04\n\x06ToSite\x12\x31\n\x07\x62undles\x18\x01 \x01(\x0b\x32\x1e.haemfed.federation.v2.BundlesH\x00\x12\x39\n\x0b\x63iphertexts\x18\x02 \x01(\x0b\x32\".haemfed.federation.v2.CiphertextsH\x00\x12\x35\n\tconfirmed\x18\x03 \x01(\x0b\x32 .haemfed.federation.v2.ConfirmedH\x00\x12/\n\x06invite\x18\x04 \x01(\x0b\x32\x1d.haemfed.federation.v2.InviteH\x00\x12\x32\n\x08sum_part\x18\x05 \x01(\x0b\x32\x1e.haemfed.federation.v2.SumPartH\x00\x12+\n\x04step\x18\x06 \x01(\x0b\x32\x1b.haemfed.federation.v2.StepH\x00\x12\x35\n\tsurvivors\x18\x07 \x01(\x0b\x32 .haemfed.federation.v2.SurvivorsH\x00\x12\x35\n\tagreement\x18\x08 \x01(\x0b\x32 .haemfed.federation.v2.AgreementH\x00\x12-\n\x05\x62lame\x18\t \x01(\x0b\x32\x1c.haemfed.federation.v2.BlameH\x00\x12/\n\x06\x66inish\x18\n \x01(\x0b\x32\x1d.haemfed.federation.v2.FinishH\x00\x42\x06\n\x04\x62ody\"\'\n\x05\x45ntry\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0e\n\x06octets\x18\x02 \x01(\x0c\"\x7f\n\x05Hello\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\r\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x12\n\nlast_round\x18\x04 \x01(\x04\x12\x0c\n\x04sums\x18\x05 \x01(\x04\x12\x12\n\ntranscript\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"\x87\x01\n\x06\x42undle\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0c\n\x04wave\x18\x02 \x01(\r\x12\x0e\n\x06x25519\x18\x03 \x01(\x0c\x12\r\n\x05mlkem\x18\x04 \x01(\x0c\x12\x14\n\x0cmlkem_digest\x18\x05 \x01(\x0c\x12\x17\n\x0fmanifest_digest\x18\x06 \x01(\x0c\x12\x11\n\tsignature\x18\x07 \x01(\x0c\"i\n\x07\x42undles\x12\x0c\n\x04wave\x18\x01 \x01(\r\x12\r\n\x05owner\x18\x02 \x01(\r\x12\x11\n\tnewcomers\x18\x03 \x03(\r\x12.\n\x07\x62undles\x18\x04 \x03(\x0b\x32\x1d.haemfed.federation.v2.Bundle\"X\n\x0e\x45ncapsulations\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\x0c\n\x04wave\x18\x02 \x01(\r\x12(\n\x02to\x18\x03 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"E\n\x0b\x43iphertexts\x12\x0c\n\x04wave\x18\x01 \x01(\r\x12(\n\x02of\x18\x02 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"<\n\x0c\x43onfirmation\x12\x0c\n\x04peer\x18\x01 \x01(\r\x12\x0b\n\x03mac\x18\x02 \x01(\x0c\x12\x11\n\tgroup_box\x18\x03 \x01(\x0c\"^\n\rConfirmations\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\x0c\n\x04wave\x18\x02 \x01(\r\x12/\n\x02to\x18\x03 \x03(\x0b\x32#.haemfed.federation.v2.Confirmation\"J\n\tConfirmed\x12\x0c\n\x04wave\x18\x01 \x01(\r\x12/\n\x02of\x18\x02 \x03(\x0b\x32#.haemfed.federation.v2.Confirmation\"%\n\x05Ready\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0c\n\x04wave\x18\x02 \x01(\r\")\n\x06Invite\x12\x0c\n\x04wave\x18\x01 \x01(\r\x12\x11\n\tnewcomers\x18\x02 \x03(\r\"\x86\x01\n\x07SumPart\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\r\n\x05words\x18\x04 \x01(\x0c\x12,\n\x06roster\x18\x05 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\x12\x11\n\tsurvivors\x18\x06 \x03(\r\"Q\n\x04Step\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04sums\x18\x02 \x01(\x04\x12,\n\x06roster\x18\x03 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"\x7f\n\x04Part\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\r\n\x05words\x18\x05 \x01(\x0c\x12+\n\x05\x62oxes\x18\x06 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"+\n\tSurvivors\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07members\x18\x02 \x03(\r\"R\n\x07\x43onsent\x12\x0e\n\x06sender\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12(\n\x02to\x18\x03 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"s\n\tAgreement\x12\r\n\x05round\x18\x01 \x01(\x04\x12*\n\x04macs\x18\x02 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\x12+\n\x05\x62oxes\x18\x03 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"\x81\x01\n\x06Shares\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12,\n\x06shares\x18\x03 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\x12*\n\x04keys\x18\x04 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\"\x16\n\x05\x42lame\x12\r\n\x05round\x18\x01 \x01(\x04\"W\n\nCanaryKeys\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\r\n\x05round\x18\x02 \x01(\x04\x12*\n\x04keys\x18\x03 \x03(\x0b\x32\x1c.haemfed.federation.v2.Entry\".\n\x08\x43omplete\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x12\n\ntranscript\x18\x02 \x01(\x0c\"\'\n\x07Refused\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"&\n\x06\x46inish\x12\x0c\n\x04sums\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t2`\n\nFederation\x12R\n\x07Session\x12$.haemfed.federation.v2.ToCoordinator\x1a\x1d.haemfed.federation.v2.ToSite(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,41 +32,55 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nodes.proto.federation_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOCOORDINATOR']._serialized_start=56
-  _globals['_TOCOORDINATOR']._serialized_end=503
-  _globals['_TOSITE']._serialized_start=506
-  _globals['_TOSITE']._serialized_end=846
-  _globals['_HELLO']._serialized_start=848
-  _globals['_HELLO']._serialized_end=975
-  _globals['_BUNDLE']._serialized_start=977
-  _globals['_BUNDLE']._serialized_end=1076
-  _globals['_BUNDLES']._serialized_start=1078
-  _globals['_BUNDLES']._serialized_end=1135
-  _globals['_ENCAPSULATIONS']._serialized_start=1137
-  _globals['_ENCAPSULATIONS']._serialized_end=1263
-  _globals['_ENCAPSULATIONS_TO']._serialized_start=1225
-  _globals['_ENCAPSULATIONS_TO']._serialized_end=1263
-  _globals['_CONFIRMATIONS']._serialized_start=1266
-  _globals['_CONFIRMATIONS']._serialized_end=1402
-  _globals['_CONFIRMATIONS_TO']._serialized_start=1352
-  _globals['_CONFIRMATIONS_TO']._serialized_end=1402
-  _globals['_READY']._serialized_start=1404
-  _globals['_READY']._serialized_end=1427
-  _globals['_SEAT']._serialized_start=1429
-  _globals['_SEAT']._serialized_end=1466
-  _globals['_SUM']._serialized_start=1468
-  _globals['_SUM']._serialized_end=1548
-  _globals['_STEP']._serialized_start=1550
-  _globals['_STEP']._serialized_end=1660
-  _globals['_UPLOAD']._serialized_start=1662
-  _globals['_UPLOAD']._serialized_end=1716
-  _globals['_COMPLETE']._serialized_start=1718
-  _globals['_COMPLETE']._serialized_end=1764
-  _globals['_REFUSED']._serialized_start=1766
-  _globals['_REFUSED']._serialized_end=1805
-  _globals['_FINISH']._serialized_start=1807
-  _globals['_FINISH']._serialized_end=1875
-  _globals['_PROBLEM']._serialized_start=1877
-  _globals['_PROBLEM']._serialized_end=1918
-  _globals['_FEDERATION']._serialized_start=1920
-  _globals['_FEDERATION']._serialized_end=2016
+  _globals['_TOCOORDINATOR']._serialized_end=657
+  _globals['_TOSITE']._serialized_start=660
+  _globals['_TOSITE']._serialized_end=1193
+  _globals['_ENTRY']._serialized_start=1195
+  _globals['_ENTRY']._serialized_end=1234
+  _globals['_HELLO']._serialized_start=1236
+  _globals['_HELLO']._serialized_end=1363
+  _globals['_BUNDLE']._serialized_start=1366
+  _globals['_BUNDLE']._serialized_end=1501
+  _globals['_BUNDLES']._serialized_start=1503
+  _globals['_BUNDLES']._serialized_end=1608
+  _globals['_ENCAPSULATIONS']._serialized_start=1610
+  _globals['_ENCAPSULATIONS']._serialized_end=1698
+  _globals['_CIPHERTEXTS']._serialized_start=1700
+  _globals['_CIPHERTEXTS']._serialized_end=1769
+  _globals['_CONFIRMATION']._serialized_start=1771
+  _globals['_CONFIRMATION']._serialized_end=1831
+  _globals['_CONFIRMATIONS']._serialized_start=1833
+  _globals['_CONFIRMATIONS']._serialized_end=1927
+  _globals['_CONFIRMED']._serialized_start=1929
+  _globals['_CONFIRMED']._serialized_end=2003
+  _globals['_READY']._serialized_start=2005
+  _globals['_READY']._serialized_end=2042
+  _globals['_INVITE']._serialized_start=2044
+  _globals['_INVITE']._serialized_end=2085
+  _globals['_SUMPART']._serialized_start=2088
+  _globals['_SUMPART']._serialized_end=2222
+  _globals['_STEP']._serialized_start=2224
+  _globals['_STEP']._serialized_end=2305
+  _globals['_PART']._serialized_start=2307
+  _globals['_PART']._serialized_end=2434
+  _globals['_SURVIVORS']._serialized_start=2436
+  _globals['_SURVIVORS']._serialized_end=2479
+  _globals['_CONSENT']._serialized_start=2481
+  _globals['_CONSENT']._serialized_end=2563
+  _globals['_AGREEMENT']._serialized_start=2565
+  _globals['_AGREEMENT']._serialized_end=2680
+  _globals['_SHARES']._serialized_start=2683
+  _globals['_SHARES']._serialized_end=2812
+  _globals['_BLAME']._serialized_start=2814
+  _globals['_BLAME']._serialized_end=2836
+  _globals['_CANARYKEYS']._serialized_start=2838
+  _globals['_CANARYKEYS']._serialized_end=2925
+  _globals['_COMPLETE']._serialized_start=2927
+  _globals['_COMPLETE']._serialized_end=2973
+  _globals['_REFUSED']._serialized_start=2975
+  _globals['_REFUSED']._serialized_end=3014
+  _globals['_FINISH']._serialized_start=3016
+  _globals['_FINISH']._serialized_end=3054
+  _globals['_FEDERATION']._serialized_start=3056
+  _globals['_FEDERATION']._serialized_end=3152
 # @@protoc_insertion_point(module_scope)

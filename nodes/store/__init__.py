@@ -1,7 +1,7 @@
 """What a site and a coordinator keep: durable before it is acted on, erased when it is said to be."""
 
 from nodes.store.coordinator import CoordinatorStore
-from nodes.store.rows import CoordinatorRun, LedgerRow, SiteRun, StoredSetup, StoredSum, StoredUpload
+from nodes.store.rows import CoordinatorRun, LedgerRow, SiteRun, StoredSetup, StoredSum, StoredUpload, SumEntry
 from nodes.store.site import SiteStore
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "StoredSetup",
     "StoredSum",
     "StoredUpload",
+    "SumEntry",
 ]

@@ -4,22 +4,19 @@ Each method is one transaction and is on the disk when it returns, so that "stor
 """
 
 import hashlib
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from nodes.errors import InternalError, StudyStopped
 from nodes.store import sums
-from nodes.store.database import Database
-from nodes.store.rows import CoordinatorRun, StoredSetup, StoredSum
+from nodes.store.database import Database, Store
+from nodes.store.rows import CoordinatorRun, StoredSetup, StoredSum, SumEntry
 from nodes.store.tables import RelayedSetup, ServedRun, ServedSum
 
 __all__ = ["CoordinatorStore"]
 
 
-class CoordinatorStore:
+class CoordinatorStore(Store):
     """Open (and create or migrate) a coordinator's database.
 
     Args:
@@ -32,19 +29,7 @@ class CoordinatorStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._database = Database(url, "coordinator")
-
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(Database(url, "coordinator"))
 
     def state(self, run_id: bytes) -> CoordinatorRun | None:
         """Return the run, or None if nothing was ever stored about it."""
@@ -57,22 +42,22 @@ class CoordinatorStore:
         return 0 if run is None else run.last_round
 
     def set_last_round(self, run_id: bytes, number: int, roster: tuple[int, ...], changes: int) -> None:
-        """Reserve a round number before anything of the round is sent.
+        """Reserve a round number before anything of the round is sent, or count that a member dropped out of it.
 
         Args:
             run_id: The run.
-            number: The round.
-            roster: Member indices that are asked.
+            number: The round; the last one again with more changes than before.
+            roster: Member indices that are asked; when it comes again, those that are left.
             changes: How often the roster has changed so far.
 
         Raises:
             StudyStopped: the run is finished.
-            InternalError: the number does not grow.
+            InternalError: neither the number nor the changes grow.
         """
         with self._database.write() as connection:
-            last = self._open(connection, run_id).last_round
-            if number <= last:
-                raise InternalError(f"round {number} cannot follow round {last}: rounds only grow")
+            run = self._open(connection, run_id)
+            if (number, changes) <= (run.last_round, run.changes) or number < 1 or changes < run.changes:
+                raise InternalError(f"round {number} cannot follow round {run.last_round}: rounds only grow")
             connection.execute(
                 update(ServedRun)
                 .where(ServedRun.run_id == run_id)
@@ -85,7 +70,7 @@ class CoordinatorStore:
         Args:
             run_id: The run.
             kind: Name of the message type.
-            member: Its sender, 1..255.
+            member: Its sender, 1..255, or 0 for the coordinator itself.
             payload: Its bytes.
 
         Raises:
@@ -112,40 +97,34 @@ class CoordinatorStore:
             rows = connection.execute(columns.where(RelayedSetup.run_id == run_id).order_by(RelayedSetup.number))
             return [StoredSetup(*row) for row in rows]
 
-    def add_sum(
-        self,
-        run_id: bytes,
-        position: int,
-        round: int,  # noqa: A002 -- the protocol's word
-        roster: Sequence[tuple[int, bytes]],
-        words: bytes,
-    ) -> None:
+    def add_sum(self, run_id: bytes, new: StoredSum) -> None:
         """Keep a sum before it is sent; keeping the identical sum again changes nothing.
 
         Args:
             run_id: The run.
-            position: Number of sums before it.
-            round: Its round.
-            roster: (member, session nonce) pairs.
-            words: The sum.
+            new: The sum; its position is the number of sums before it.
 
         Raises:
             StudyStopped: the run is finished.
             InternalError: another sum stands there, or one before it is missing.
         """
-        new = StoredSum(position, round, tuple(roster), words)
         with self._database.write() as connection:
             run = self._open(connection, run_id)
-            if sums.at(connection, ServedSum, run_id, position) == new:
+            if new.position < run.sums and sums.at(connection, ServedSum, run_id, new.position) == new:
                 return
-            if run.sums != position:
-                raise InternalError(f"sum {position} of run {run_id.hex()[:16]} does not follow {run.sums} sums")
+            if run.sums != new.position:
+                raise InternalError(f"sum {new.position} of run {run_id.hex()[:16]} does not follow {run.sums} sums")
             sums.add(connection, ServedSum, run_id, new)
 
-    def sums(self, run_id: bytes) -> list[StoredSum]:
-        """Return the run's sums in order."""
+    def history(self, run_id: bytes) -> list[SumEntry]:
+        """Return the run's sums in order, without their words."""
         with self._database.read() as connection:
-            return sums.every(connection, ServedSum, run_id)
+            return sums.entries(connection, ServedSum, run_id)
+
+    def words(self, run_id: bytes, position: int, offset: int, most: int) -> bytes:
+        """Return at most `most` octets of a sum's words from `offset` on: nobody needs a whole sum in memory."""
+        with self._database.read() as connection:
+            return sums.words(connection, ServedSum, run_id, position, offset, most)
 
     def finish(self, run_id: bytes, reason: str, *, ok: bool) -> None:
         """End the run for ever; ending it again in the same way changes nothing.

@@ -15,7 +15,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from types import TracebackType
+from typing import Any, Final, Literal, Self
 
 from sqlalchemy import Connection, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
@@ -25,10 +26,10 @@ from sqlalchemy.exc import OperationalError as DriverOperationalError
 from nodes.errors import ConfigError, StorageProblem
 from nodes.files import storage_errors
 
-__all__ = ["HEADS", "Database", "Role"]
+__all__ = ["HEADS", "Database", "Role", "Store"]
 
 Role = Literal["site", "coordinator"]
-HEADS: Final[dict[Role, str]] = {"site": "site_0001", "coordinator": "coordinator_0001"}
+HEADS: Final[dict[Role, str]] = {"site": "site_0002", "coordinator": "coordinator_0002"}
 """Newest migration of each schema; a test holds it to ``nodes/migrations``."""
 
 _PATIENCE_MS: Final = 10_000  # another process of ours (a command beside the daemon) holds it for milliseconds
@@ -146,6 +147,29 @@ class Database:
             yield
         except DatabaseError as error:
             raise StorageProblem(f"{self.name}: {_explain(error)}") from error
+
+
+class Store:
+    """What every store is: a database that is open until it is closed, or until the ``with`` block ends.
+
+    Args:
+        database: opened by the store itself.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _with_driver(url: URL) -> URL:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["CoordinatorRun", "LedgerRow", "SiteRun", "StoredSetup", "StoredSum", "StoredUpload"]
+__all__ = ["CoordinatorRun", "LedgerRow", "SiteRun", "StoredSetup", "StoredSum", "StoredUpload", "SumEntry"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class StoredUpload:
-    """The bytes that a round sent or is about to send; a resend sends these and nothing else."""
+    """The upload of a round, as canonical bytes; a resend sends these and nothing else."""
 
     round: int
     context: bytes
@@ -37,12 +37,24 @@ class StoredUpload:
 
 @dataclass(frozen=True)
 class StoredSum:
-    """A completed sum: the n-th of its run (``position``, from 0), its round, roster and words."""
+    """A completed sum: the n-th of its run (``position``, from 0), its round, roster, survivors and words."""
 
     position: int
     round: int
     roster: tuple[tuple[int, bytes], ...]
+    survivors: tuple[int, ...]
     words: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SumEntry:
+    """A stored sum without its words, which may be long: ``size`` says how many octets they have."""
+
+    position: int
+    round: int
+    roster: tuple[tuple[int, bytes], ...]
+    survivors: tuple[int, ...]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,7 @@ class SiteRun:
 
 @dataclass(frozen=True)
 class StoredSetup:
-    """A set-up message as it was relayed, in the order of arrival."""
+    """A set-up message as it was relayed, in the order of arrival; ``member`` 0 is the coordinator itself."""
 
     kind: str
     member: int

@@ -5,24 +5,21 @@ if its charge does, and a run exists if and only if its reservation does and an 
 The database holds these rules too (foreign keys, triggers), so that no other program breaks them by accident.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.engine import URL
 
 from nodes.errors import InternalError, PeerProblem, PolicyRefusal, StorageProblem, StudyStopped
 from nodes.store import sums
-from nodes.store.database import Database
+from nodes.store.database import Database, Store
 from nodes.store.rows import LedgerRow, SiteRun, StoredSum, StoredUpload
 from nodes.store.tables import Approval, Ledger, Run, Sum, Upload
 
 __all__ = ["SiteStore"]
 
 
-class SiteStore:
+class SiteStore(Store):
     """Open (and create or migrate) a site's SQLite database, mode 0600.
 
     The caller holds the lock of the data directory; a command that only reads may open it beside the daemon.
@@ -36,19 +33,7 @@ class SiteStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = Database(URL.create("sqlite", database=str(path)), "site")
-
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().__init__(Database(URL.create("sqlite", database=str(path)), "site"))
 
     # The ledger.
 
@@ -167,7 +152,7 @@ class SiteStore:
             run_id: An open run.
             round: Greater than every round of the run before.
             context: 32 bytes, the mask context; never used before.
-            payload: The message as it will be sent, and sent again if need be.
+            payload: The upload as it will be sent, and sent again if need be, share boxes included.
 
         Raises:
             StudyStopped: the run is closed.
@@ -207,46 +192,35 @@ class SiteStore:
         with self._database.read() as connection:
             return connection.scalar(select(func.max(Sum.round)).where(Sum.run_id == run_id)) or 0
 
-    def add_sum(
-        self,
-        run_id: bytes,
-        position: int,
-        round: int,  # noqa: A002 -- the protocol's word
-        roster: Sequence[tuple[int, bytes]],
-        words: bytes,
-    ) -> None:
-        """Keep a verified sum; keeping the identical sum again changes nothing.
+    def add_sum(self, run_id: bytes, new: StoredSum) -> None:
+        """Keep a verified sum as it was broadcast; keeping the identical sum again changes nothing.
 
         Args:
             run_id: An open run.
-            position: Number of sums before it.
-            round: Its round.
-            roster: (member, session nonce) pairs.
-            words: The sum as it was broadcast.
+            new: The sum; its position is the number of sums before it.
 
         Raises:
             PeerProblem: another sum stands at this position: two histories were shown to this site.
             StudyStopped: the run is closed.
             InternalError: no such run, or a sum before it is missing.
         """
-        new = StoredSum(position, round, tuple(roster), words)
         with self._database.write() as connection:
-            known = sums.at(connection, Sum, run_id, position)
+            known = sums.at(connection, Sum, run_id, new.position)
             if known == new:
                 return
             if known is not None:
                 raise PeerProblem(
-                    f"sum {position} of run {run_id.hex()[:16]} differs from the one applied before; the "
+                    f"sum {new.position} of run {run_id.hex()[:16]} differs from the one applied before; the "
                     "coordinator shows two histories: stop and tell the other hospitals"
                 )
-            if self._writable(connection, run_id).sums != position:
-                raise InternalError(f"sum {position} of run {run_id.hex()[:16]} leaves a gap")
+            if self._writable(connection, run_id).sums != new.position:
+                raise InternalError(f"sum {new.position} of run {run_id.hex()[:16]} leaves a gap")
             sums.add(connection, Sum, run_id, new)
 
-    def sums(self, run_id: bytes) -> list[StoredSum]:
-        """Return the run's sums in order."""
+    def sum_at(self, run_id: bytes, position: int) -> StoredSum | None:
+        """Return the sum with so many before it, or None if there is none."""
         with self._database.read() as connection:
-            return sums.every(connection, Sum, run_id)
+            return sums.at(connection, Sum, run_id, position)
 
     def _append(self, connection: Connection, row: LedgerRow) -> None:
         last = connection.execute(

@@ -77,7 +77,7 @@ class Upload(SiteTables):
 
 
 class Sum(SiteTables):
-    """The sums that this site verified and applied."""
+    """The sums that this site verified and applied; ``survivors`` as member indices, spaced."""
 
     __tablename__ = "sum"
 
@@ -85,6 +85,7 @@ class Sum(SiteTables):
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     round: Mapped[int] = mapped_column(BigInteger)
     roster: Mapped[str] = mapped_column(Text)
+    survivors: Mapped[str] = mapped_column(Text)
     words: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -106,7 +107,7 @@ class ServedRun(CoordinatorTables):
 
 
 class ServedSum(CoordinatorTables):
-    """The sums, each stored before it was sent."""
+    """The sums, each stored before it was sent; ``survivors`` as member indices, spaced."""
 
     __tablename__ = "sum"
 
@@ -114,11 +115,12 @@ class ServedSum(CoordinatorTables):
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     round: Mapped[int] = mapped_column(BigInteger)
     roster: Mapped[str] = mapped_column(Text)
+    survivors: Mapped[str] = mapped_column(Text)
     words: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class RelayedSetup(CoordinatorTables):
-    """Set-up messages, in the order of arrival."""
+    """Set-up messages, in the order of arrival; ``member`` 0 is the coordinator itself."""
 
     __tablename__ = "setup"
     __table_args__ = (UniqueConstraint("run_id", "kind", "member", "digest"),)

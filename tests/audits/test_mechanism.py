@@ -106,7 +106,7 @@ def test_the_production_lattice_conforms() -> None:
     """Encode, exact discrete noise shares, integer sum, decode: the code of dp, without masks."""
     query = Query("gradient", 0, 94, 3.0, 17.0, Account.TRAINING, 500)
     sites, collusion, rounds = 6, 1, 12
-    lattice = noise_shares.lattice(query, sites, collusion)
+    lattice = noise_shares.lattice(query, sites, honest=sites - collusion)
     keystream = np.random.default_rng(9).bytes  # any bytes will do for statistics; production uses a CSPRNG
     zeros = np.zeros((rounds, sites, 94))
     sums = np.stack(

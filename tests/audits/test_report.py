@@ -135,6 +135,16 @@ def test_views_follow_the_shares_of_the_noise() -> None:
         epsilon_views(0.5, roster=2, collusion=2)
 
 
+def test_views_when_some_of_the_roster_may_be_missing_from_the_sum() -> None:
+    outside, claimed, everyone = epsilon_views(0.5, roster=9, collusion=2, honest=5)
+    assert outside.mu == pytest.approx(0.5 * (5 / 7) ** 0.5)  # seven survivors at least
+    assert (claimed.mu, claimed.main) == (0.5, True)
+    assert everyone.mu == pytest.approx(0.5 * 5**0.5)
+    for impossible in (0, 8):
+        with pytest.raises(MisuseError):
+            epsilon_views(0.5, roster=9, collusion=2, honest=impossible)
+
+
 def test_budgets() -> None:
     account = AccountBudget("training", 1e-5, granted=1.0, spent=0.7, reserved=0.5, this_study=0.2)
     assert account.remaining == 0.0

@@ -18,6 +18,7 @@ from nodes.demo.outcome import compare
 from nodes.demo.processes import Daemon, Fleet, free_port
 from nodes.protocol import Terms
 from nodes.store import SiteStore
+from secagg.manifest import Mode
 
 LIMIT = 900.0
 
@@ -41,10 +42,14 @@ class Report:
     reasons: dict[str, str]
 
 
-def small_consortium(root: Path, *, steps: int, uploads: int, changes: int, pace: float) -> Consortium:
+def small_consortium(
+    root: Path, *, steps: int, uploads: int, changes: int, pace: float, mode: Mode = Mode.A
+) -> Consortium:
     """Four hospitals whose study tolerates many failures."""
     preset = replace(PRESETS[founding.PRESET], steps=steps, uploads=uploads)
-    terms = Terms(roster_changes=changes, deadline_seconds=60.0, patience_seconds=120.0)
+    # In mode B a round waits for who has broken off until the deadline: it may come back and send the same again.
+    deadline = 60.0 if mode is Mode.A else 8.0
+    terms = Terms(roster_changes=changes, deadline_seconds=deadline, patience_seconds=120.0, mode=mode)
     now = dt.datetime.now(dt.UTC)
     return found(root, hospitals(4), free_port(), terms, pace, now, preset=preset)
 

@@ -11,15 +11,21 @@ from dp.errors import LedgerCorrupt, ReservationExceeded
 from dp.queries import Account
 from models.plan import schedule
 from nodes.accounts import Accounts
-from nodes.errors import BudgetTooSmall, ConfigError, PolicyRefusal, StudyStopped
+from nodes.errors import BudgetTooSmall, ConfigError, InternalError, PolicyRefusal, StudyStopped
 from nodes.protocol import spec_of
 from nodes.store import SiteStore
+from secagg.messages import Sum, Upload
 from tests.nodes.studies import NOW, make
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> SiteStore:
     return SiteStore(tmp_path / "site.sqlite3")
+
+
+def upload(number: int) -> Upload:
+    """One with share boxes: a resend must have them, too."""
+    return Upload(1, number, bytes(range(64)), ((2, b"b" * 48), (3, b"c" * 48)))
 
 
 def granted(store: SiteStore) -> Accounts:
@@ -67,12 +73,31 @@ def test_an_upload_is_charged_with_its_bytes(store: SiteStore) -> None:
     accounts.open(study)
     query = schedule(spec_of(study))[0]
 
-    accounts.records(study).charge_and_store(query, 1, b"c" * 32, b"words")
+    accounts.records(study).charge_and_store(query, b"c" * 32, upload(1))
 
     again = Accounts(store, lambda: NOW)
     assert again.spent_by(study.run_id, Account.TRAINING) == pytest.approx(1 / query.multiplier**2)
-    assert again.records(study).stored_upload(1) == (b"c" * 32, b"words")
+    assert again.records(study).stored_upload(1) == (b"c" * 32, upload(1))
+    assert again.records(study).stored_upload(2) is None
     assert [upload.round for upload in again.uploads_of(study.run_id)] == [1]
+
+
+def test_a_sum_is_kept_with_its_survivors(store: SiteStore) -> None:
+    study, _ = make()
+    accounts = granted(store)
+    accounts.approve(study)
+    accounts.open(study)
+    roster = ((1, b"n" * 32), (2, b"m" * 32), (4, b"o" * 32))
+    totals = [Sum(3, roster, (1, 2, 4), bytes(24)), Sum(5, roster, (1, 4), bytes(32))]
+    for position, total in enumerate(totals):
+        accounts.records(study).keep_sum(position, total)
+
+    again = Accounts(store, lambda: NOW)
+    assert again.sums(study.run_id) == 2
+    assert [again.records(study).kept_sum(position) for position in range(2)] == totals
+    assert again.last_round(study.run_id) == 5
+    with pytest.raises(InternalError, match="sum 2 of study 'test' is not kept"):
+        again.records(study).kept_sum(2)
 
 
 def test_no_upload_beyond_the_reservation(store: SiteStore) -> None:
@@ -83,10 +108,10 @@ def test_no_upload_beyond_the_reservation(store: SiteStore) -> None:
     gradient = schedule(spec_of(study))[0]
     records = accounts.records(study)
     for number in range(1, study.stages[0].uploads + 1):
-        records.charge_and_store(gradient, number, number.to_bytes(32, "big"), b"w")
+        records.charge_and_store(gradient, number.to_bytes(32, "big"), upload(number))
 
     with pytest.raises(ReservationExceeded, match="has used all 66 uploads"):
-        records.charge_and_store(gradient, 100, b"x" * 32, b"w")
+        records.charge_and_store(gradient, b"x" * 32, upload(100))
     assert len(accounts.uploads_of(study.run_id)) == 66
 
 
@@ -95,7 +120,7 @@ def test_closing_returns_what_was_not_used_and_ends_the_run(store: SiteStore) ->
     accounts = granted(store)
     accounts.approve(study)
     accounts.open(study)
-    accounts.records(study).charge_and_store(schedule(spec_of(study))[0], 1, b"c" * 32, b"w")
+    accounts.records(study).charge_and_store(schedule(spec_of(study))[0], b"c" * 32, upload(1))
 
     accounts.close(study, "complete")
 

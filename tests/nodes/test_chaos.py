@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from secagg.manifest import Mode
 from tests.nodes.chaos import all_models_equal, small_consortium, under_fire
 
 pytest.importorskip("SurvSet", reason="the demo's patients come with the extra `demo`")
 
 
 @pytest.mark.slow
-def test_three_kills(tmp_path: Path) -> None:
-    consortium = small_consortium(tmp_path / "demo", steps=20, uploads=60, changes=40, pace=0.3)
+@pytest.mark.parametrize("mode", list(Mode))
+def test_three_kills(tmp_path: Path, mode: Mode) -> None:
+    consortium = small_consortium(tmp_path / "demo", steps=20, uploads=60, changes=40, pace=0.3, mode=mode)
 
     report = under_fire(consortium, kills=3, seed=1)
 
@@ -24,12 +26,13 @@ def test_three_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("mode", list(Mode))
 @pytest.mark.parametrize("seed", range(4))
-def test_many_kills(tmp_path: Path, seed: int) -> None:
-    consortium = small_consortium(tmp_path / "demo", steps=40, uploads=200, changes=60, pace=0.5)
+def test_many_kills(tmp_path: Path, seed: int, mode: Mode) -> None:
+    consortium = small_consortium(tmp_path / "demo", steps=40, uploads=200, changes=60, pace=0.5, mode=mode)
 
     report = under_fire(consortium, kills=8, seed=seed)
-    print(f"seed {seed}: killed {report.kills}; exit statuses {report.endings}; {report.reasons}")  # noqa: T201 -- the record of `make chaos`
+    print(f"mode {mode}, seed {seed}: killed {report.kills}; exit statuses {report.endings}; {report.reasons}")  # noqa: T201 -- the record of `make chaos`
 
     assert report.received <= report.charged
     # A run may end early with a reason, never with a fault (70) and never silently.

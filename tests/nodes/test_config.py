@@ -34,7 +34,6 @@ def test_the_least_coordinator_file(tmp_path: Path) -> None:
 
     assert config.data_dir == Path("/var/lib/haemfed")
     assert config.database_url == "sqlite:////var/lib/haemfed/haemfed.sqlite3"
-    assert config.max_message_bytes == 64 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class World:
         self.coordinator = Coordinator(
             self.study.manifest(),
             self.store,
-            max_words=200,
+            max_words=self.study.max_words,
             deadline=PATIENCE,
             patience=PATIENCE,
             notice=lambda _event, _fields: None,
@@ -170,7 +170,7 @@ def test_a_roster_below_the_minimum_is_the_coordinators_fault_and_final(world: W
         def receive(self) -> FromServer:
             message = super().receive()
             if isinstance(message, Step) and message.round == 2:
-                return Step(message.round, message.roster[:2], message.missed)
+                return Step(message.round, message.sums, message.roster[:2])
             return message
 
     class Link:
@@ -203,7 +203,7 @@ def test_a_disk_that_fails_at_the_coordinator_stops_it_and_nobody_else_is_blamed
 
     assert isinstance(world.coordinator.failure, StorageProblem)
     assert all("no connection to the coordinator" in str(each) for each in ended.values()), ended
-    assert len(world.store.sums(world.study.run_id)) == 1
+    assert len(world.store.history(world.study.run_id)) == 1
 
     world.serve()  # the next process starts from what was stored
     ended = world.all()

@@ -11,22 +11,28 @@ import pytest
 from audits.mechanism import conformance, null_contributions
 from dp.queries import Float64, Query
 from nodes.errors import StudyInvalid, StudyStopped
+from nodes.protocol import Terms
 from nodes.rehearsal import Rehearsal
 from nodes.study import Study
+from secagg.manifest import Mode
+from tests.nodes.studies import make
 
 
-def test_every_site_decodes_the_same_sum_and_the_noise_is_what_was_charged() -> None:
-    path = Rehearsal(sites=5, length=40)
+@pytest.mark.parametrize(("mode", "honest"), [(Mode.A, 4), (Mode.B, 3)])
+def test_every_site_decodes_the_same_sum_and_the_noise_is_what_was_charged(mode: Mode, honest: int) -> None:
+    path = Rehearsal(sites=5, length=40, mode=mode)
     nothing = null_contributions(path, 25)
 
     run = path.run(nothing)
 
     assert run.sums.shape == (25, 40)
+    assert (run.roster, run.honest) == (5, honest)
     assert conformance(run, nothing).conforms
 
 
-def test_contributions_come_out_as_their_sum() -> None:
-    path = Rehearsal(sites=4, length=8, multiplier=2.0**-10, patient_cap=8)
+@pytest.mark.parametrize("mode", list(Mode))
+def test_contributions_come_out_as_their_sum(mode: Mode) -> None:
+    path = Rehearsal(sites=4, length=8, multiplier=2.0**-10, patient_cap=8, mode=mode)
     rows = np.random.default_rng(1).uniform(-1, 1, (3, 4, 8))
 
     run = path.run(rows)
@@ -58,6 +64,22 @@ def test_a_site_whose_model_has_drifted_spoils_the_round_and_nothing_opens() -> 
 
     with pytest.raises(StudyStopped, match="runs another study"):
         path.run(null_contributions(path, 2))
+
+
+def test_the_self_check_of_a_study_runs_the_studys_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    import nodes.auditing
+
+    study, _ = make(Terms(mode=Mode.B))
+    asked: list[Mode] = []
+
+    def stop(**of_path: Any) -> Rehearsal:
+        asked.append(of_path["mode"])
+        raise StudyStopped("seen")
+
+    monkeypatch.setattr(nodes.auditing, "Rehearsal", stop)
+    with pytest.raises(StudyStopped):
+        nodes.auditing.self_check(study, None, None)  # type: ignore[arg-type]
+    assert asked == [Mode.B]
 
 
 def test_a_query_that_nobody_signed_does_not_pass_the_door() -> None:

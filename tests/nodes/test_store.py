@@ -2,12 +2,11 @@
 
 import hashlib
 import importlib.resources
-import json
-import os
 import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,27 +17,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from nodes.errors import (
-    ConfigError,
     InternalError,
     PeerProblem,
     PolicyRefusal,
     StorageProblem,
     StudyStopped,
 )
-from nodes.store import CoordinatorStore, LedgerRow, SiteStore, StoredSetup, StoredSum, StoredUpload
+from nodes.store import CoordinatorStore, SiteStore, StoredUpload
 from nodes.store.database import HEADS, Role
 from nodes.store.tables import CoordinatorTables, SiteTables
-
-RUN, STUDY = b"r" * 32, b"s" * 32
-ROSTER = [(1, b"n" * 32), (4, b"m" * 32)]
-
-
-def row(number: int, previous: str = "", kind: str = "upload") -> LedgerRow:
-    """A chain of its own: the store checks links, `dp.ledger` checks what they mean."""
-    previous = previous or ("0" * 64 if number == 0 else row(number - 1).hash)
-    body = json.dumps({"number": number})
-    text = f"{number}|{previous}|{body}"
-    return LedgerRow(number, previous, kind, body, "2026-11-25T12:00:00Z", hashlib.sha256(text.encode()).hexdigest())
+from tests.nodes.rows import ROSTER, RUN, STUDY, row, total
 
 
 @pytest.fixture
@@ -145,7 +133,7 @@ def test_a_closed_run_takes_nothing_and_stays_closed(running: SiteStore) -> None
     with pytest.raises(StudyStopped, match="closed \\(complete\\)"):
         running.record_upload(row(2), RUN, 1, b"c" * 32, b"words")
     with pytest.raises(StudyStopped, match="closed"):
-        running.add_sum(RUN, 0, 1, ROSTER, b"sum")
+        running.add_sum(RUN, total(0, 1, b"sum"))
     with pytest.raises(InternalError, match="cannot be closed as 'stopped'"):
         running.close_run(RUN, "stopped")
     state = running.run_state(RUN)
@@ -155,22 +143,26 @@ def test_a_closed_run_takes_nothing_and_stays_closed(running: SiteStore) -> None
 
 
 def test_sums_are_kept_once_in_order(running: SiteStore) -> None:
-    running.add_sum(RUN, 0, 3, ROSTER, b"first")
-    running.add_sum(RUN, 0, 3, ROSTER, b"first")
-    running.add_sum(RUN, 1, 5, ROSTER[:1], b"second")
+    first, second = total(0, 3, b"first"), total(1, 5, b"second", survivors=(4,))
+    running.add_sum(RUN, first)
+    running.add_sum(RUN, first)
+    running.add_sum(RUN, second)
 
-    assert running.sums(RUN) == [
-        StoredSum(0, 3, tuple(ROSTER), b"first"),
-        StoredSum(1, 5, tuple(ROSTER[:1]), b"second"),
-    ]
-    assert running.sums(b"?" * 32) == []
-    for number, roster, words in ((4, ROSTER, b"first"), (3, ROSTER[:1], b"first"), (3, ROSTER, b"other")):
+    assert [running.sum_at(RUN, position) for position in range(3)] == [first, second, None]
+    assert running.sum_at(b"?" * 32, 0) is None
+    for other in (
+        total(0, 4, b"first"),
+        replace(first, roster=ROSTER[:1]),
+        total(0, 3, b"other"),
+        replace(first, survivors=(1,)),
+    ):
         with pytest.raises(PeerProblem, match="two histories"):
-            running.add_sum(RUN, 0, number, roster, words)
+            running.add_sum(RUN, other)
     with pytest.raises(InternalError, match="gap"):
-        running.add_sum(RUN, 3, 9, ROSTER, b"fourth")
+        running.add_sum(RUN, total(3, 9, b"fourth"))
     assert running.run_state(RUN) == running.runs()[0]
     assert running.runs()[0].sums == 2
+    assert running.last_summed_round(RUN) == 5
 
 
 @pytest.mark.parametrize(
@@ -193,12 +185,13 @@ def test_sums_are_kept_once_in_order(running: SiteStore) -> None:
         "INSERT INTO ledger VALUES (9, (SELECT hash FROM ledger WHERE sequence = 1), '', '', '', 'y')",
         "INSERT OR REPLACE INTO run SELECT run_id, study_digest, 0, NULL, reserved_by FROM run",
         "INSERT OR REPLACE INTO upload SELECT run_id, round, context, x'00', charged_by FROM upload",
-        "INSERT OR REPLACE INTO sum SELECT run_id, position, round, roster, x'00' FROM sum",
+        "UPDATE sum SET survivors = '1'",
+        "INSERT OR REPLACE INTO sum SELECT run_id, position, round, roster, x'00', survivors FROM sum",
     ],
 )
 def test_history_does_not_change_even_by_hand(running: SiteStore, path: Path, statement: str) -> None:
     running.record_upload(row(1), RUN, 7, b"c" * 32, b"words")
-    running.add_sum(RUN, 0, 3, ROSTER, b"first")
+    running.add_sum(RUN, total(0, 3, b"first"))
 
     by_hand = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError, match="history"):
@@ -309,75 +302,6 @@ def test_migrations_make_the_declared_tables(
     config = Config()
     config.set_main_option("script_location", str(importlib.resources.files("nodes") / "migrations" / role))
     assert ScriptDirectory.from_config(config).get_heads() == [HEADS[role]]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{path}"
-    if not (given := os.environ.get("HAEMFED_TEST_POSTGRES")):
-        pytest.skip("HAEMFED_TEST_POSTGRES names no empty PostgreSQL database")
-    return given
-
-
-def test_coordinator(url: str) -> None:
-    with CoordinatorStore(url) as store:
-        assert (store.state(RUN), store.last_round(RUN), store.sums(RUN), store.setup(RUN)) == (
-            None,
-            0,
-            [],
-            [],
-        )
-        store.add_setup(RUN, "Bundle", 2, b"bundle 2")
-        store.add_setup(RUN, "Bundle", 1, b"bundle 1")
-        store.add_setup(RUN, "Bundle", 2, b"bundle 2")
-        store.set_last_round(RUN, 3, (1, 2, 3), 0)
-        store.add_sum(RUN, 0, 3, ROSTER, b"first")
-        store.add_sum(RUN, 0, 3, ROSTER, b"first")
-        for number in (3, 2):
-            with pytest.raises(InternalError, match="rounds only grow"):
-                store.set_last_round(RUN, number, (1, 2), 1)
-        with pytest.raises(InternalError, match="does not follow"):
-            store.add_sum(RUN, 0, 3, ROSTER, b"other")
-        with pytest.raises(InternalError, match="does not follow"):
-            store.add_sum(RUN, 2, 4, ROSTER, b"third")
-
-    with CoordinatorStore(url) as store:
-        assert store.setup(RUN) == [
-            StoredSetup("Bundle", 2, b"bundle 2"),
-            StoredSetup("Bundle", 1, b"bundle 1"),
-        ]
-        assert store.last_round(RUN) == 3
-        assert store.sums(RUN) == [StoredSum(0, 3, tuple(ROSTER), b"first")]
-        store.finish(RUN, "complete", ok=True)
-        store.finish(RUN, "complete", ok=True)
-        with pytest.raises(InternalError, match="ended before as 'complete'"):
-            store.finish(RUN, "patience", ok=False)
-        for late in (
-            lambda: store.set_last_round(RUN, 9, (1,), 0),
-            lambda: store.add_sum(RUN, 1, 9, ROSTER, b"late"),
-            lambda: store.add_setup(RUN, "Ready", 1, b"late"),
-        ):
-            with pytest.raises(StudyStopped, match="ended \\(complete\\)"):
-                late()
-        state = store.state(RUN)
-        assert state is not None
-        assert (state.reason, state.ok, state.sums) == ("complete", True, 1)
-        assert (state.last_round, state.roster, state.changes) == (3, (1, 2, 3), 0)
-
-
-def test_a_run_that_ends_before_anything_happened(path: Path) -> None:
-    with CoordinatorStore(f"sqlite:///{path}") as store:
-        store.finish(RUN, "nobody came", ok=False)
-        state = store.state(RUN)
-        assert state is not None
-        assert (state.reason, state.ok) == ("nobody came", False)
-
-
-@pytest.mark.parametrize("url", ["", "nonsense", "oracle://h/d", "postgresql+nodriver://h/d"])
-def test_a_url_that_is_none(url: str) -> None:
-    with pytest.raises(ConfigError, match="database: not a usable URL"):
-        CoordinatorStore(url)
 
 
 def test_a_copied_directory_is_a_database_of_its_own(running: SiteStore, path: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,10 +13,14 @@ import pytest
 from dp import gdp
 from dp.queries import Account
 from models.plan import schedule
+from nodes.accounts import Accounts
+from nodes.approval import _facts
 from nodes.errors import NotInRoster, StudyInvalid
 from nodes.protocol import Terms, check_plan, histogram_queries, spec_of
+from nodes.store import SiteStore
 from nodes.study import SignedStudy, Study, merge, parse, require_current, sign, validate
 from secagg.keys import Identity
+from secagg.manifest import Mode
 from tests.nodes.studies import NAMES, NOW, make, signed_by_all
 
 
@@ -133,9 +138,68 @@ def test_names() -> None:
     assert 2 * study.federation.minimum_roster > len(NAMES) + 1
 
 
-def test_every_field_is_in_the_reference() -> None:
-    from pathlib import Path
+def test_mode_b_counts_on_fewer_and_asks_for_more_sites() -> None:
+    study, identities = make(Terms(mode=Mode.B))
+    plain, _ = make()
 
+    parsed = parse(signed_by_all(study, identities).to_json(), "study.json").study
+    assert parsed == study
+    manifest = study.manifest()
+    assert (manifest.mode, manifest.threshold, manifest.honest(5)) == (Mode.B, 4, 3)
+    assert plain.manifest().honest(5) == 4
+    assert study.federation.minimum_roster == study.survivors_needed == study.fewest_in_a_sum == 4
+    assert plain.fewest_in_a_sum == plain.federation.minimum_roster
+    check_plan(study)
+
+
+def test_a_roster_may_be_larger_than_what_must_survive_of_it(tmp_path: Path) -> None:
+    study, _ = make(Terms(mode=Mode.B))
+    everybody = changed(study, federation__minimum_roster=5)
+
+    assert everybody.manifest().minimum_roster == 5
+    assert everybody.fewest_in_a_sum == 4
+    with SiteStore(tmp_path / "site.sqlite3") as store:
+        facts = _facts(everybody, "alder", Accounts(store, lambda: NOW))
+    assert facts.minimum_roster == 4  # what a site's policy is held against
+
+
+def test_released_intervals_allow_for_the_most_noise_that_a_sum_may_hold() -> None:
+    study, _ = make()
+    recoverable, _ = make(Terms(mode=Mode.B))
+
+    assert spec_of(study).noise_inflation == pytest.approx(math.sqrt(4 / 3))  # at the smallest roster
+    assert spec_of(recoverable).noise_inflation == pytest.approx(math.sqrt(5 / 3))  # when everybody survives
+
+
+def test_the_mode_is_signed() -> None:
+    study, identities = make()
+    document = json.loads(signed_by_all(study, identities).to_json())
+    assert document["study"]["federation"]["mode"] == "A"
+    del document["study"]["federation"]["mode"], document["study"]["federation"]["lane_bits"]
+    assert validate(parse(json.dumps(document).encode(), "study.json"), "study.json") == study
+    document["study"]["federation"]["mode"] = "B"
+
+    with pytest.raises(StudyInvalid, match="edited after signing"):
+        validate(parse(json.dumps(document).encode(), "study.json"), "study.json")
+
+
+def test_there_is_no_third_mode() -> None:
+    study, _ = make()
+    document = json.loads(SignedStudy(study).to_json())
+    document["study"]["federation"]["mode"] = "C"
+
+    with pytest.raises(StudyInvalid, match=r"Invalid enum value 'C'.*federation\.mode"):
+        parse(json.dumps(document).encode(), "study.json")
+
+
+def test_an_impossible_roster_is_refused_before_anybody_signs_it() -> None:
+    study, _ = make()
+
+    with pytest.raises(StudyInvalid, match="forked histories"):
+        check_plan(changed(study, federation__minimum_roster=3))
+
+
+def test_every_field_is_in_the_reference() -> None:
     from nodes.study import Federation, Learning, Privacy, Site, Stage
 
     text = (Path(__file__).parents[2] / "docs" / "reference" / "study.md").read_text()
@@ -188,6 +252,11 @@ def test_a_study_that_could_not_run_is_refused_before_anybody_signs_it(changes: 
         ({"privacy__delta": 0.0}, "delta must be above 0"),
         ({"privacy__delta": 7.0}, "delta must be above 0"),
         ({"federation__deadline_seconds": -1.0}, "deadline_seconds"),
+        (
+            {"federation__mode": "B", "federation__minimum_roster": 3},
+            "3 is too small for mode B: .* if 4 of the 5 sites",
+        ),
+        ({"federation__lane_bits": 16}, "lane_bits 16: narrow lanes are accounted in RDP, .* budgets are GDP"),
         ({"not_after": "next year"}, "not_after"),
         ({"not_after": "2030-01-01"}, "time zone"),
         ({"stages__0__account": "trainig"}, "does not exist"),

@@ -81,6 +81,13 @@ def test_from_empty_folders_to_a_signed_study(
     )
 
     assert studies.validate(studies.parse(Path("all.json").read_bytes(), "all.json"), "all.json").name == "aml-1"
-    assert "concordance" in haemfed("study", "show", "all.json")
+    shown = haemfed("study", "show", "all.json")
+    assert "concordance" in shown
+    assert "mode A: a round opens only with the upload of every hospital asked, at least 3 of 4" in shown
+    assert "the shares of 3 honest hospitals" in shown
+    haemfed("study", "draft", "--name", "b", "--purpose", "b", *members, "--mode", "B", "--out", "b.json")
+    shown = haemfed("study", "show", "b.json")
+    assert "mode B: a round opens without those who drop out of it, as long as 3 of 4 hospitals are left" in shown
+    assert "the shares of 2 honest hospitals" in shown
     assert "holdout" in haemfed("budget", "show", "--config", "alder/site.toml")
     assert "chain intact" in haemfed("budget", "verify", "--config", "alder/site.toml")
