@@ -101,7 +101,7 @@ class Federation:
         """The door of one site."""
 
         def secure_sum(query: Query, contribution: Callable[[], Float64]) -> Float64:
-            lattice = noise_shares.lattice(query, len(self._keys), COLLUSION)
+            lattice = noise_shares.lattice(query, len(self._keys), honest=len(self._keys) - COLLUSION)
             self._noises[index] = noise_shares.draw(self._keys[index], query.length)
             self._uploads[index] = noise_shares.encode(contribution(), query, lattice) + self._noises[index]
             if self._barrier.wait() == 0:
@@ -131,7 +131,7 @@ class SameNoise:
 
     def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
         """Pooled, encoded once."""
-        lattice = noise_shares.lattice(query, SITES, COLLUSION)
+        lattice = noise_shares.lattice(query, SITES, honest=SITES - COLLUSION)
         pooled = replace(lattice, clamp=lattice.clamp * SITES)
         total = noise_shares.encode(contribution(), query, pooled) + next(self._noise)
         return noise_shares.decode(total, query, lattice)
