@@ -64,7 +64,7 @@ class Sums:
     def __init__(self, store: SumStore, run_id: bytes) -> None:
         self._store, self._run = store, run_id
         self._known = store.history(run_id)
-        self._newest: Sum | None = None  # the last of the known ones, or not loaded
+        self._newest: tuple[SumPart, ...] = ()  # the last of the known ones, shared by all streams; or not loaded
         self._reading = threading.Lock()
 
     def records(self) -> list[SumRecord]:
@@ -78,12 +78,12 @@ class Sums:
             StorageProblem: it is not stored.
         """
         with self._reading:
-            self._newest = None  # whoever is still reading it holds it: a vector less while the next one is written
+            self._newest = ()  # whoever is still reading it holds it: a vector less while the next one is written
         position, size = len(self._known), len(total.words)
         self._store.add_sum(self._run, StoredSum(position, total.round, total.roster, total.survivors, total.words))
         with self._reading:
             self._known.append(SumEntry(position, total.round, total.roster, total.survivors, size))
-            self._newest = total
+            self._newest = tuple(cut(total))
 
     def parts(self, position: int) -> Iterator[SumPart]:
         """Yield a sum in pieces; from any number of threads.
@@ -92,8 +92,8 @@ class Sums:
             StorageProblem: the store does not give it out.
         """
         entry = self._known[position]
-        if (newest := self._load_newest(entry)) is not None:
-            yield from cut(newest)
+        if newest := self._load_newest(entry):
+            yield from newest
             return
         of = (entry.roster, entry.survivors)
         for start in range(0, entry.size, CHUNK):
@@ -104,12 +104,12 @@ class Sums:
                 yield SumPart(entry.round, entry.size, start + offset, piece, *of)
                 of = ((), ())
 
-    def _load_newest(self, entry: SumEntry) -> Sum | None:
+    def _load_newest(self, entry: SumEntry) -> tuple[SumPart, ...]:
         """Return a sum if it is the newest: after a restart all sites may want it, so it is read once for all."""
         with self._reading:
             if entry is not self._known[-1]:
-                return None
-            if self._newest is None:
+                return ()
+            if not self._newest:
                 words = self._store.words(self._run, entry.position, 0, entry.size)
-                self._newest = Sum(entry.round, entry.roster, entry.survivors, words)
+                self._newest = tuple(cut(Sum(entry.round, entry.roster, entry.survivors, words)))
             return self._newest

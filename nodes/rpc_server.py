@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent import futures
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import grpc
 
@@ -22,7 +24,29 @@ from secagg.errors import SecaggError, UnexpectedMessage
 from secagg.messages import Hello
 
 _SPARE_THREADS = 4
+_PER_SITE = 3  # streams: one that serves, and broken ones that nobody has noticed yet
+_HELLO_SECONDS = 10.0
 _WINDOW = CHUNK // 16  # octets that a site may send before they are asked for; a piece that is asked for may all come
+
+
+class _Streams:
+    """Counts open streams by certificate, so that no certificate can take the threads of the others."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def opened(self, names: frozenset[str]) -> Iterator[bool]:
+        """Count a stream while it lasts; yield whether its certificate has few enough."""
+        with self._lock:
+            self._open.update(names)
+            few = all(self._open[name] <= _PER_SITE for name in names)
+        try:
+            yield few
+        finally:
+            with self._lock:
+                self._open.subtract(names)
 
 
 class Servicer(FederationServicer):
@@ -36,12 +60,25 @@ class Servicer(FederationServicer):
     def __init__(self, coordinator: Coordinator, names: Mapping[int, str]) -> None:
         self._coordinator = coordinator
         self._names = names
+        self._streams = _Streams()
 
     def Session(  # noqa: N802 -- named by the protocol definition
         self, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
     ) -> Iterator[pb.ToSite]:
         """Serve one site until either side ends the stream."""
-        hello = self._greet(requests, context)
+        # The stubs say int; gRPC hands out bytes.
+        presented = frozenset(bytes(name).decode() for name in context.auth_context().get("x509_common_name", ()))
+        if not presented & set(self._names.values()):
+            self._turn_away(presented, "a site of this study", context)
+        with self._streams.opened(presented) as few:
+            if not few:
+                context.abort(grpc.StatusCode.UNAVAILABLE, f"{_PER_SITE} streams of this site are open already")
+            yield from self._serve(presented, requests, context)
+
+    def _serve(
+        self, presented: frozenset[str], requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
+    ) -> Iterator[pb.ToSite]:
+        hello = self._greet(presented, requests, context)
         try:
             outbox = self._coordinator.attach(hello)
         except SecaggError as error:
@@ -60,22 +97,30 @@ class Servicer(FederationServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         self._coordinator.detach(hello.member, outbox)
 
-    def _greet(self, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext) -> Hello:
+    def _greet(
+        self, presented: frozenset[str], requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
+    ) -> Hello:
+        # Whoever is silent would hold a thread that another site needs.
+        patience = threading.Timer(_HELLO_SECONDS, context.cancel)
+        patience.daemon = True
+        patience.start()
         try:
             hello = wire.from_site(next(requests))
         except (StopIteration, grpc.RpcError, SecaggError):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a Hello")
+        finally:
+            patience.cancel()
         if not isinstance(hello, Hello):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be a Hello")
-        # The stubs say int; gRPC hands out bytes.
-        presented = {bytes(name).decode() for name in context.auth_context().get("x509_common_name", ())}
         expected = self._names.get(hello.member)
         if expected is None or expected not in presented:
-            context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"the certificate is for {', '.join(sorted(presented)) or 'nobody'}, not for member {hello.member}",
-            )
+            self._turn_away(presented, f"member {hello.member}", context)
         return hello
+
+    @staticmethod
+    def _turn_away(presented: frozenset[str], wanted: str, context: grpc.ServicerContext) -> NoReturn:
+        whose = ", ".join(sorted(presented)) or "nobody"
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, f"the certificate is for {whose}, not for {wanted}")
 
     def _read(
         self, member: int, outbox: Outbox, requests: Iterator[pb.ToCoordinator], context: grpc.ServicerContext
@@ -118,7 +163,7 @@ def serve(
     """
     return_large_blocks()
     server = grpc.server(
-        futures.ThreadPoolExecutor(max_workers=len(names) * 2 + _SPARE_THREADS, thread_name_prefix="site"),
+        futures.ThreadPoolExecutor(max_workers=len(names) * _PER_SITE + _SPARE_THREADS, thread_name_prefix="site"),
         options=[
             ("grpc.so_reuseport", 0),
             # Flow control with a fixed window: an estimated one lets every stream run megabytes ahead of the adder.

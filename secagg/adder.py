@@ -41,7 +41,9 @@ class Uploading:
         self._mode, self._least = manifest.mode, manifest.minimum_roster
         self._sizes: dict[int, int] = {}  # octets announced
         self._taken: dict[int, int] = {}  # octets that have come
-        self._waiting: dict[int, list[Part]] = {}  # mode B: parts of uploads that are not whole
+        self._waiting: dict[
+            int, bytearray
+        ] = {}  # mode B: uploads that are not whole; octets, however many parts they are
         self._total: Words = np.zeros(0, dtype=np.uint64)
         self.lost: set[int] = set()  # will not answer in this round any more
 
@@ -77,12 +79,12 @@ class Uploading:
             raise MalformedMessage(f"{which}: {len(part.boxes)} share boxes, not one for each of {len(peers)} members")
         self._sizes[member], self._taken[member] = size, taken + len(part.words)
         if self._mode is Mode.A:
-            self._add(part)
+            self._add(part.words, part.offset, part.size)
         else:
-            self._waiting.setdefault(member, []).append(part)
+            self._waiting.setdefault(member, bytearray()).extend(part.words)
         if part.last:
-            for waiting in self._waiting.pop(member, []):
-                self._add(waiting)
+            if self._mode is Mode.B:
+                self._add(self._waiting.pop(member), 0, part.size)
             self.boxes[member] = dict(part.boxes)
             self.canaries[member] = int.from_bytes(part.words[-_WORD:], "little")
 
@@ -97,7 +99,7 @@ class Uploading:
         """Expect nothing more of a member. What it has sent whole stays."""
         if member in self.members:
             self.lost.add(member)
-            self._waiting.pop(member, [])
+            self._waiting.pop(member, None)
 
     @property
     def hopeless(self) -> bool:
@@ -117,13 +119,12 @@ class Uploading:
         usual = Counter(self.complete.values()).most_common(1)[0][0]
         return sorted(member for member, transcript in self.complete.items() if transcript != usual)
 
-    def _add(self, part: Part) -> None:
+    def _add(self, octets: bytes | bytearray, offset: int, size: int) -> None:
         if not len(self._total):
-            self._total = np.zeros(part.size // _WORD, dtype=np.uint64)
-        if part.size == _WORD * len(self._total):
-            start = part.offset // _WORD
-            place = self._total[start : start + len(part.words) // _WORD]
-            np.add(place, np.frombuffer(part.words, dtype="<u8"), out=place)
+            self._total = np.zeros(size // _WORD, dtype=np.uint64)
+        if size == _WORD * len(self._total):
+            place = self._total[offset // _WORD : (offset + len(octets)) // _WORD]
+            np.add(place, np.frombuffer(octets, dtype="<u8"), out=place)
 
     def odd(self) -> tuple[int, ...]:
         """Return the members whose upload is whole and of another size than the majority's; all, if there is none."""

@@ -90,7 +90,7 @@ class Client:
     """One member in one run.
 
     Guarantee: no mask key is ever used for two vectors, whatever the server sends, however often the process
-    dies, and whatever old copy of the disk it comes back with; and nothing but a uniformly random vector
+    dies, and whatever old copy of the disk it comes back with (a copy of its memory is another matter); and nothing but a uniformly random vector
     leaves unless every other honest member of the roster masks for the same context.
 
     Args:
@@ -366,12 +366,12 @@ class Client:
                     return [phase.consent]
                 case Consented(round=message.round) as phase, Agreement():
                     self._round = Idle()
-                    self._round, shares = answer(phase, message, self._manifest.threshold)
-                    return [shares]
+                    self._round = answer(phase, message, self._manifest.threshold)
+                    return [self._round.shares]
                 case Answered(round=message.round) as phase, Agreement():
                     if phase.agreement != message:
                         raise SecondMessage(f"a second Agreement on round {message.round}, which is answered")
-                    return []
+                    return [phase.shares]
                 case _, (Survivors() | Agreement()) if gone:
                     return []
             raise UnexpectedMessage(f"{what} of round {message.round} in phase {type(self._round).__name__}")

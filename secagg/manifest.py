@@ -72,7 +72,7 @@ class Manifest:
         max_rounds: the largest round number, ≤ 2**20.
         mode: how rounds open.
         suite: the cipher suite; never negotiated.
-        lane_bits: 64 (wide lattice), 32, 21 or 16.
+        lane_bits: 64 (wide lattice), 32, 21, 16, 12 or 10.
 
     Raises:
         ManifestError: a field is outside its range, or

@@ -91,10 +91,15 @@ class Consented:
 
 @dataclass(frozen=True)
 class Answered:
-    """We have done our part in opening this round; its keys are gone."""
+    """We have done our part in opening this round; its keys are gone.
+
+    The answer is kept until the next round, because a stream may break with it on the way: said again, byte for byte,
+    it tells nobody anything new.
+    """
 
     consent: Consent = field(repr=False)
     agreement: Agreement = field(repr=False)
+    shares: Shares = field(repr=False)
 
     @property
     def round(self) -> int:
@@ -183,7 +188,7 @@ def consent(phase: Uploaded, message: Survivors, threshold: int) -> Consented:
     return Consented(phase, members, Consent(phase.me, message.round, macs))
 
 
-def answer(phase: Consented, message: Agreement, threshold: int) -> tuple[Answered, Shares]:
+def answer(phase: Consented, message: Agreement, threshold: int) -> Answered:
     """Open our part of the sum of the survivors, and nothing else.
 
     Raises:
@@ -208,7 +213,7 @@ def answer(phase: Consented, message: Agreement, threshold: int) -> tuple[Answer
     shares = {me: uploaded.share} | {sender: _unseal(uploaded, sender, box) for sender, box in message.boxes}
     dropped = (member for member in context.members if member not in survivors)
     keys = tuple((member, uploaded.masks.mask[member] + uploaded.masks.canary[member]) for member in dropped)
-    return Answered(phase.consent, message), Shares(me, context.round, tuple(sorted(shares.items())), keys)
+    return Answered(phase.consent, message, Shares(me, context.round, tuple(sorted(shares.items())), keys))
 
 
 def _mac(phase: Uploaded, sender: int, receiver: int, survivors: tuple[int, ...]) -> bytes:

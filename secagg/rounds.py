@@ -270,7 +270,7 @@ def check_sum(
     Raises:
         ForgedSum: survivors, size, canary, range or tag is wrong.
     """
-    _check_survivors(manifest, progress, total)
+    _check_survivors(manifest, progress, total, context.terms.share_variance)
     terms, bits, which = context.terms, manifest.lane_bits, f"the sum of round {context.round}"
     words = np.frombuffer(total.words, dtype="<u8").astype(np.uint64, copy=False)
     expected_size = lanes.word_count(terms.length, bits) + 2
@@ -292,7 +292,7 @@ def check_sum(
     return coordinates, tag
 
 
-def _check_survivors(manifest: Manifest, progress: Progress, total: Sum) -> None:
+def _check_survivors(manifest: Manifest, progress: Progress, total: Sum, noise: int) -> None:
     which, survivors = f"the sum of round {total.round}", total.survivors
     if manifest.mode is Mode.A:
         if survivors != tuple(member for member, _ in total.roster):
@@ -300,6 +300,8 @@ def _check_survivors(manifest: Manifest, progress: Progress, total: Sum) -> None
         return
     if len(survivors) < manifest.threshold:
         raise ForgedSum(f"{which} is over {len(survivors)} sites; no sum opens below {manifest.threshold}")
+    if noise == 0 and len(survivors) < len(total.roster):
+        raise ForgedSum(f"{which} is over {len(survivors)} of {len(total.roster)} sites: without noise all or none")
     if progress.consented == total.round and progress.survivors != survivors:
         raise ForgedSum(f"{which} is over {survivors}; this site consented to {progress.survivors}")
 

@@ -75,7 +75,9 @@ class Database:
     def __init__(self, url: str | URL, role: Role) -> None:
         try:
             self._url = make_url(url)
-            self._engine = create_engine(_with_driver(self._url))
+            # A cached statement would keep the last sum that was bound to it.
+            arguments = {"cached_statements": 0} if self._sqlite else {}
+            self._engine = create_engine(_with_driver(self._url), connect_args=arguments)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigError(
                 "database: not a usable URL; for PostgreSQL install haemfed[postgres] and write "

@@ -367,3 +367,28 @@ def test_a_coordinator_of_another_version(certificates: Certificates) -> None:
 
 def test_nobody_listens(certificates: Certificates) -> None:
     assert isinstance(ended(GrpcLink("127.0.0.1:1", certificates.sites[1], max_words=100).connect()), Disconnected)
+
+
+def test_silent_streams_of_one_certificate_do_not_lock_the_others_out(
+    nets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc_server, "_HELLO_SECONDS", 30.0)
+    net = nets(Mode.A)
+    silent = [net.link(1).connect() for _ in range(12)]
+    until = time.monotonic() + 20
+    while sum(each.waiting() for each in silent) < 12 - rpc_server._PER_SITE and time.monotonic() < until:
+        time.sleep(0.05)
+    refused = [each for each in silent if each.waiting()]
+    assert len(refused) == 12 - rpc_server._PER_SITE
+    assert all(isinstance(ended(each), Disconnected) for each in refused)
+    other = net.link(2).connect()
+    other.send(hello_of(net, 2))
+    other.send(hello_of(net, 2))
+    assert "second Hello" in str(ended(other))
+    for each in silent:
+        each.close()
+
+
+def test_a_stream_that_never_says_hello_is_ended(nets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_server, "_HELLO_SECONDS", 0.2)
+    assert isinstance(ended(nets(Mode.A).link(1).connect()), Disconnected)

@@ -209,7 +209,7 @@ def answers(
             heard |= {each: dict(said[survivors][each].consent.to) for each in (6, 7)}
             message = agreement(member, survivors, dict(sorted(heard.items())), sent)
             try:
-                _, answer = recovery.answer(said[survivors][member], message, threshold)
+                answer = recovery.answer(said[survivors][member], message, threshold).shares
             except Unconfirmed:
                 continue
             shares |= {member} if 1 in dict(answer.shares) else set()

@@ -50,6 +50,25 @@ def patient(made: Federation) -> None:
         made.run()
 
 
+@pytest.mark.parametrize("kind", [Consent, Shares])
+def test_what_is_lost_with_a_stream_is_said_again(kind: type) -> None:
+    lost: list[Any] = []
+
+    def wire(member: int, message: Any) -> list[Any]:
+        if member == 3 and isinstance(message, kind) and not lost:
+            lost.append(message)
+            return []
+        return [message]
+
+    made = started(to_server=wire)
+    made.run(lambda: bool(lost))
+    made.disconnect(3)
+    made.connect(3)
+    complete(made)
+    assert survivors(made) == [ALL] * 3
+    assert made.rounds[-1].changes == 0
+
+
 def test_with_everybody_there_no_deadline_passes() -> None:
     made = started()
     complete(made)

@@ -158,8 +158,9 @@ def test_the_same_again_gives_the_same_again(sites: Any) -> None:
     macs = consents(sites, survivors)
     assert consent(sites[1], survivors) == macs[1]
     message = agreement(1, survivors, macs, sent)
-    assert len(sites[1].client.receive(message)) == 1
-    assert sites[1].client.receive(message) == []
+    answers = sites[1].client.receive(message)
+    assert len(answers) == 1
+    assert sites[1].client.receive(message) == answers  # the stream may have broken with it on the way
     assert consent(sites[1], survivors) == macs[1]
 
 
@@ -167,7 +168,7 @@ def test_a_round_once_answered_has_no_keys_left(sites: Any) -> None:
     sent = uploads(sites)
     open_all(sites, EVERYBODY, sent)
     assert isinstance(sites[1].client._round, Answered)
-    assert vars(sites[1].client._round).keys() == {"consent", "agreement"}
+    assert vars(sites[1].client._round).keys() == {"consent", "agreement", "shares"}
 
 
 def test_no_phase_shows_its_keys(sites: Any) -> None:
