@@ -90,8 +90,8 @@ class Client:
     """One member in one run.
 
     Guarantee: no mask key is ever used for two vectors, whatever the server sends, however often the process
-    dies, and whatever old copy of the disk it comes back with (a copy of its memory is another matter); and nothing but a uniformly random vector
-    leaves unless every other honest member of the roster masks for the same context.
+    dies, and whatever old copy of the disk it comes back with (a copy of its memory is another matter); and nothing
+    but a uniformly random vector leaves unless every other honest member of the roster masks for the same context.
 
     Args:
         manifest: what all sites agreed to.
