@@ -4,8 +4,8 @@ Runs under the peer's own interpreter (see ``flower_process.py``), so it imports
 Flower's code alone: the four client stages of ``secaggplus_mod`` as its mod calls them, and everything
 ``SecAggPlusWorkflow`` does between its messages. What carries messages, encodes records or trains is not there, so none
 of it counts; the strategy behind the workflow returns at once. Every client is a neighbour of every other one; each has
-a vector of float32 drawn from a seed; quantisation parameters are the workflow's defaults, and the share of the
-reconstruction threshold, which has no default, is that of Flower's own example (2 of 3).
+a vector of float32 drawn from a seed; quantisation parameters are the workflow's defaults, and the reconstruction
+threshold, which has none, is 2 of 3.
 
 Input, one a line: ``aggregate N LENGTH``, then ``go`` for each pause. Output, one JSON object a line: a pause before
 every share-keys and every masking stage, so that the caller can measure something of its own in between, and a result.
