@@ -6,6 +6,8 @@ from secagg import Stop
 from secagg.manifest import Mode
 from tests.federation import Federation, Study, manifest
 
+pytestmark = pytest.mark.slow
+
 OF = {mode: manifest(5, 1, mode=mode, minimum_roster=4) for mode in Mode}
 STUDY = Study(steps=2)
 

@@ -52,6 +52,11 @@ MODE_A: Final = [
 WIDER: Final = [*WORLDS, World(6, 1, 4)]
 
 
+def long(members: int) -> tuple[pytest.MarkDecorator, ...]:
+    """Six members take most of the time, and are checked in `make test`."""
+    return (pytest.mark.slow,) if members == 6 else ()
+
+
 def name(world: object) -> str:
     assert isinstance(world, World)
     return f"n{world.n}-c{world.c}-t{world.threshold}"
@@ -110,7 +115,7 @@ def test_the_acceptance_rule() -> None:
 # ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("world", WIDER, ids=name)
+@pytest.mark.parametrize("world", [pytest.param(each, marks=long(each.n)) for each in WIDER], ids=name)
 def test_no_sum_of_fewer_than_t_less_c_honest_members_is_ever_isolated(world: World) -> None:
     """Whatever every honest member is shown, and the bound is met: some play opens exactly t − c."""
     sizes = {assert_sound(world, seats) for seats in runs(world)}
@@ -386,7 +391,7 @@ def _both_open(n: int, c: int, least: int) -> bool:
     return both
 
 
-@pytest.mark.parametrize(("n", "c", "least"), MODE_A)
+@pytest.mark.parametrize(("n", "c", "least"), [pytest.param(*each, marks=long(each[0])) for each in MODE_A])
 def test_mode_a_opens_one_context_and_whole(n: int, c: int, least: int) -> None:
     """n_min > (n + c)/2: no two contexts of a round both open, nor two histories ever; and no part of a roster."""
     assert not _both_open(n, c, least)

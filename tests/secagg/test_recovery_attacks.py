@@ -206,8 +206,9 @@ def test_everything_is_answered_once(after: str) -> None:
     first.show(ALL)
     agreement = first.agreement(1, ALL)
     if after == "answer":
-        assert len(site.client.receive(agreement)) == 1
-        assert site.client.receive(agreement) == []
+        answers = site.client.receive(agreement)
+        assert len(answers) == 1
+        assert site.client.receive(agreement) == answers  # byte for byte: a stream may have broken with it
         over(site, SecondMessage, site.client.receive, replace(agreement, macs=agreement.macs[1:]))
     else:
         over(site, Unconfirmed, site.client.receive, replace(agreement, macs=agreement.macs[2:]))
