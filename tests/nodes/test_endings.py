@@ -115,6 +115,7 @@ def world(original: Consortium, tmp_path: Path) -> Iterator[World]:
     made.store.close()
 
 
+@pytest.mark.slow
 def test_a_complete_run_frees_what_it_did_not_use_and_starting_again_changes_nothing(world: World) -> None:
     ended = world.all()
 
@@ -165,6 +166,7 @@ def test_a_coordinator_that_ends_early_costs_only_what_was_uploaded(world: World
         assert "new run number" in str(again)
 
 
+@pytest.mark.slow
 def test_a_roster_below_the_minimum_is_the_coordinators_fault_and_final(world: World) -> None:
     class Lying(LoopbackConnection):
         def receive(self) -> FromServer:
