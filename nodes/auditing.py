@@ -95,6 +95,7 @@ def _probe(study: Study, model: SurvivalModel) -> Sensitivity:
         return seen.value
 
     plan = reference_plan(study)
+    # From the study's public seed, so that every site invents the same patients: nothing here is secret or noise.
     invented = draw(plan.dictionary, model, _PROBE_ROWS, np.random.Generator(np.random.PCG64(plan.seed)))
     return probe(contribution, extreme_neighbours(invented, spec.preset.horizon), spec.preset.clip)
 
@@ -109,6 +110,7 @@ def attack_locally(study: Study, model: SurvivalModel, cohort: Cohort) -> member
     plan = reference_plan(study)
     seed = plan.seed + 7
     others = max(10, plan.rows - len(cohort.train))
+    # As above: invented patients from a public seed, the same in every run.
     rest = draw(plan.dictionary, model, others, np.random.Generator(np.random.PCG64(seed)))
     return membership.attack(
         model,

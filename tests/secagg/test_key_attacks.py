@@ -10,7 +10,7 @@ import pytest
 from secagg import Client, keys, masks, recovery, rounds, shamir
 from secagg.context import Context
 from secagg.encoding import digest
-from secagg.errors import BadKey, ManifestError, ManifestMismatch, RosterRefused, Unconfirmed, UnpinnedMember
+from secagg.errors import BadKey, ForgedSum, ManifestError, ManifestMismatch, RosterRefused, Unconfirmed, UnpinnedMember
 from secagg.manifest import Manifest, Mode
 from secagg.messages import Agreement, Bundle, Bundles, Part, Step, Survivors, Upload
 from tests.federation import Federation, Site, Study, complete, entropy, identity, manifest, play, ready, roster
@@ -301,6 +301,16 @@ def test_no_noise_smaller_survivors_refused() -> None:
     with pytest.raises(RosterRefused, match="without noise a sum is over the whole roster"):
         sites[1].client.receive(Survivors(1, (1, 2, 3, 4)))
     assert sites[2].client.receive(Survivors(1, ALL))
+
+
+def test_no_noise_sum_of_fewer_is_refused_without_a_consent() -> None:
+    """Whoever was never asked for a consent does not take such a sum either, however right its words are."""
+    sites = ready(OF, Study(length=400, share_variance=0))
+    total, _ = play(sites, 1)
+    fewer = replace(total, survivors=(1, 2, 3, 4))
+    late = ready(OF, Study(length=400, share_variance=0))[5]
+    with pytest.raises(ForgedSum, match="without noise all or none"):
+        late.client.accept(fewer, late.terms(5))
 
 
 def test_aborted_round_then_a_smaller_roster() -> None:
