@@ -317,7 +317,7 @@ def _read(payload: bytes) -> Statement:
     try:
         content = msgspec.json.decode(payload, type=Statement)
         again = _canonical(content)
-    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError) as error:
+    except (msgspec.MsgspecError, rfc8785.CanonicalizationError, RecursionError, MisuseError) as error:
         raise MalformedCertificate(f"not a privacy-audit statement: {error}") from None
     if again != payload:
         raise MalformedCertificate("the statement is not in canonical form or has fields of another version")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from audits import gaussian, renyi
+from audits.ceilings import Ceiling
+from audits.errors import MisuseError
 from audits.interval import Interval
 from audits.ledger import LedgerEvidence
 from audits.mechanism import Conformance
@@ -31,21 +35,56 @@ class Claim:
 
     Attributes:
         account: "training" or "holdout".
-        mu: μ of Gaussian differential privacy of everything the study may release (all uploads reserved).
+        mu: μ of Gaussian differential privacy of everything the study may release (all uploads reserved); None where
+            the budget is kept in RDP.
         epsilon: ε at `delta`.
         delta: δ.
+        collusion: c.
         unit: unit of privacy.
         adjacency: neighbouring relation.
-        collusion: c.
+        order: α of an RDP budget; 0 for GDP.
+        divergence: R_α of everything that the study may release; None for GDP.
+        noise: whose noise it counts on, in words.
+
+    Raises:
+        MisuseError: not exactly one of μ and (order, R_α).
     """
 
     account: str
-    mu: float
+    mu: float | None
     epsilon: float
     delta: float
     collusion: int
     unit: str = "one patient"
     adjacency: str = "add or remove one patient"
+    order: int = 0
+    divergence: float | None = None
+    noise: str = "differentially private: every hospital adds a share of the noise"
+
+    def __post_init__(self) -> None:
+        if (self.mu is None) is not (self.divergence is not None) or (self.divergence is None) is not (self.order == 0):
+            raise MisuseError(
+                f"the claim for the {self.account} account needs either μ, or an order and its divergence"
+            )
+
+    @property
+    def budget(self) -> str:
+        """The kind of budget, in words."""
+        return "GDP" if self.divergence is None else f"RDP at order {self.order}"
+
+    def epsilon_at(self, delta: float) -> float:
+        """ε that follows from μ, or from R_α, at another δ; computed here, not by what made the claim.
+
+        Raises:
+            MisuseError: a value outside its range.
+        """
+        if self.divergence is not None:
+            return renyi.epsilon_of(self.order, self.divergence, delta)
+        return gaussian.epsilon_of(self.mu if self.mu is not None else math.nan, delta)
+
+    def ceiling(self) -> Ceiling:
+        """The most that any attack can achieve if the claim holds."""
+        return Ceiling(self.mu, self.epsilon, self.delta)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ import rfc8785
 from audits import noisy_roc
 from audits.errors import MisuseError
 from audits.noisy_roc import AttackEvidence, RatePoint
-from dp.queries import Account, Float64, Query
+from dp.queries import ACCOUNT_OF, Float64, Neighbours, Query
+from dp.releases import NoisyCounts, cell_counts
+from dp.releases.estimate import checked
+from dp.releases.histogram import cell_sensitivity
 
 __all__ = [
     "MEMBERS",
@@ -28,6 +31,7 @@ __all__ = [
     "NoisyHistogram",
     "RatePoint",
     "ScoreBins",
+    "ScoreHistogram",
     "attack_evidence",
     "count_scores",
     "members_query",
@@ -80,54 +84,94 @@ class ScoreBins:
         )
 
 
-def members_query(bins: ScoreBins, *, multiplier: float, patient_cap: int, references: bytes, index: int = 0) -> Query:
-    """Query for the histogram of the training patients' scores.
+@dataclass(frozen=True)
+class ScoreHistogram:
+    """How many patients of one side of the split have a score in each bin.
 
-    Sensitivity 1 (one patient, one bin), charged to `Account.TRAINING`.
+    | score                 | contribution      |
+    |-----------------------|-------------------|
+    | NaN, ±inf             | zero              |
+    | exactly on an edge    | the bin above it  |
+    | no patient at all     | zeros             |
 
     Args:
+        kind: `MEMBERS`, charged to the training patients, or `NONMEMBERS`, to the hold-out.
         bins: public bins.
-        multiplier: std of the honest noise in each count, in patients; μ of the release is its inverse.
-        patient_cap: public cap on patients per site.
         references: digest of the public recipe of the reference models, 32 bytes.
-        index: 0-based number of this release within its kind.
+
+    Raises:
+        MisuseError: another kind.
     """
-    return Query(MEMBERS, index, bins.count, 1.0, multiplier, Account.TRAINING, patient_cap, bins.public(references))
+
+    kind: str
+    bins: ScoreBins
+    references: bytes
+
+    def __post_init__(self) -> None:
+        if self.kind not in {MEMBERS, NONMEMBERS}:
+            raise MisuseError(f"scores are of {MEMBERS} or {NONMEMBERS}, not of {self.kind!r}")
+
+    @property
+    def length(self) -> int:
+        """Number of bins B."""
+        return self.bins.count
+
+    def sensitivity(self, neighbours: Neighbours) -> float:
+        """1, and √2 for replace-one.
+
+        Proof: the score of a record is a function of that record, the released model and references that never saw a
+        patient; so one patient more adds one to one bin and moves nobody else's score. With shadow models
+        trained on the site's own patients the second half fails, and with it every bound. ∎
+        """
+        return cell_sensitivity(neighbours)
+
+    def query(self, multiplier: float, patient_cap: int, index: int = 0) -> Query:
+        """Return the query.
+
+        Args:
+            multiplier: std of the honest noise in each count, in patients; μ of the release is its inverse.
+            patient_cap: public cap on patients per site.
+            index: 0-based number of this release within its kind.
+        """
+        sensitivity, account = self.sensitivity(Neighbours.ADD_OR_REMOVE_ONE), ACCOUNT_OF[self.kind]
+        public = self.bins.public(self.references)
+        return Query(self.kind, index, self.length, sensitivity, multiplier, account, patient_cap, public)
+
+    def contribution(self, data: Float64) -> Float64:
+        """Return the site's counts, float64[B], whole numbers.
+
+        Args:
+            data: float64[n], standardised scores of the site's patients on this side of the split.
+
+        Raises:
+            MisuseError: the scores are not one vector.
+        """
+        values = np.asarray(data, dtype=np.float64)
+        if values.ndim != 1:
+            raise MisuseError(f"scores must be one vector, got {values.ndim} dimensions")
+        places = self.bins.places(values[np.isfinite(values)]).astype(np.intp)
+        return cell_counts(places, self.length)
+
+    def decode(self, total: Float64, noise_sd: float) -> NoisyCounts:
+        """Return the counts with their standard error; `attack_evidence` makes an AUC of two of them."""
+        return NoisyCounts(tuple(checked(self.kind, total, self.length, noise_sd).tolist()), noise_sd)
+
+
+def members_query(bins: ScoreBins, *, multiplier: float, patient_cap: int, references: bytes, index: int = 0) -> Query:
+    """Query for the histogram of the training patients' scores; see `ScoreHistogram.query`."""
+    return ScoreHistogram(MEMBERS, bins, references).query(multiplier, patient_cap, index)
 
 
 def nonmembers_query(
     bins: ScoreBins, *, multiplier: float, patient_cap: int, references: bytes, index: int = 0
 ) -> Query:
-    """Query for the histogram of the hold-out patients' scores; as `members_query`, `Account.HOLDOUT`."""
-    return Query(NONMEMBERS, index, bins.count, 1.0, multiplier, Account.HOLDOUT, patient_cap, bins.public(references))
+    """Query for the histogram of the hold-out patients' scores; see `ScoreHistogram.query`."""
+    return ScoreHistogram(NONMEMBERS, bins, references).query(multiplier, patient_cap, index)
 
 
 def count_scores(scores: Float64, bins: ScoreBins) -> Float64:
-    """One site's contribution: how many of its patients fall in each bin.
-
-    Adding one patient adds a unit vector, or zero if his score is not finite; no other count moves.
-
-    | scores | result |
-    |---|---|
-    | empty | zeros |
-    | NaN, ±inf | that patient contributes zero |
-    | exactly on an edge | the bin above it |
-
-    Args:
-        scores: float64[n], standardised scores of the site's patients on one side of the split.
-        bins: public bins.
-
-    Returns:
-        float64[B] of whole numbers.
-
-    Raises:
-        MisuseError: `scores` is not one-dimensional.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 1:
-        raise MisuseError(f"scores must be one vector, got {values.ndim} dimensions")
-    places = bins.places(values[np.isfinite(values)]).astype(np.intp)
-    return np.bincount(places, minlength=bins.count).astype(np.float64)
+    """One site's contribution on either side; see `ScoreHistogram.contribution`."""
+    return ScoreHistogram(MEMBERS, bins, b"").contribution(scores)
 
 
 @dataclass(frozen=True)

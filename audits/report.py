@@ -15,7 +15,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from audits import gaussian, report_text
+from audits import report_text
 from audits.errors import MisuseError
 from audits.membership import LocalEvidence
 from audits.report_data import LocalFindings, ReportData, meaning
@@ -29,7 +29,9 @@ def _percent(share: float) -> str:
     return f"{100.0 * share:.1f} %" if share < 0.0995 and round(100.0 * share, 1) % 1 else f"{100.0 * share:.0f} %"
 
 
-def _epsilon(value: float) -> str:
+def _epsilon(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "not bounded"
     return f"{value:.2f}" if value < 100.0 else f"{value:.0f}"
 
 
@@ -103,6 +105,7 @@ def render_html(data: ReportData) -> str:
     if not claims or len(data.training_views) != 3:
         raise MisuseError("a report needs the claim about training patients and the three views of it")
     claim = claims[0]
+    ceiling = claim.ceiling()
     css = (resources.files("audits") / "templates" / "report.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     environment = Environment(
@@ -121,8 +124,7 @@ def render_html(data: ReportData) -> str:
         "px": lambda value: f"{value:.1f}",
         "clip": _clip,
         "lower_first": _lower_first,
-        "epsilon": gaussian.epsilon_of,
-        "ceiling": lambda fpr: gaussian.tpr_ceiling(claim.mu, fpr),
+        "ceiling": ceiling.tpr,
     }
     limits = {reason.rule: reason.limit for reason in data.verdict.reasons}
     return environment.get_template("report.html.j2").render(
@@ -133,12 +135,12 @@ def render_html(data: ReportData) -> str:
         css=Markup(css),  # noqa: S704
         handling=report_text.handling(data),
         meaning=meaning(data.training_views),
-        replaced=gaussian.epsilon_of(2.0 * claim.mu, data.delta),
+        gaussian=claim.mu is not None,
         trust=report_text.trust(data),
         outside=report_text.OUTSIDE,
-        glossary=report_text.GLOSSARY,
-        ceiling_auc=gaussian.auc_ceiling(claim.mu),
-        ceiling_curve=[(i / 40, gaussian.tpr_ceiling(claim.mu, i / 40)) for i in range(41)],
+        glossary=report_text.glossary(data),
+        ceiling_auc=ceiling.auc(),
+        ceiling_curve=[(i / 40, ceiling.tpr(i / 40)) for i in range(41)],
         limits={"auc": limits.get("auc_upper_max")},
     )
 

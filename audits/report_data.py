@@ -8,16 +8,17 @@ of the OpenDP deployments registry.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from audits import gaussian
+from audits import gaussian, renyi
 from audits.errors import MisuseError
 from audits.verdict import ReleasableEvidence, Verdict
+from audits.views import EpsilonView, MeaningRow, epsilon_views, meaning, views
 
 __all__ = [
     "AccountBudget",
+    "Accounting",
     "CertificateNote",
     "EpsilonView",
     "LocalFindings",
@@ -29,9 +30,10 @@ __all__ = [
     "Study",
     "epsilon_views",
     "meaning",
+    "views",
 ]
 
-SCHEMA = "haemfed/dpo-report/v1"
+SCHEMA = "haemfed/dpo-report/v2"
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,17 @@ class Study:
 
 @dataclass(frozen=True)
 class AccountBudget:
-    """One account of this site over all its studies, in μ² (μ² adds over studies, ε does not).
+    """One account of this site over all its studies, in what its budget adds up (ε does not add over studies).
 
     Attributes:
         account: "training" or "holdout".
-        delta: δ of the ε printed beside μ.
-        granted: μ² that the DPO granted.
-        spent: μ² of uploads already made, all studies.
-        reserved: μ² set aside for running studies and not yet spent.
-        this_study: μ² of `spent` that belongs to this study.
+        delta: δ of the ε printed beside the amounts.
+        granted: μ², or R_α, that the DPO granted.
+        spent: the same of uploads already made, all studies.
+        reserved: the same set aside for running studies and not yet spent.
+        this_study: the part of `spent` that belongs to this study.
+        order: α of an RDP budget; 0 for GDP, whose amounts are μ².
+        bounded: False if a run without noise has read these patients: then no ε bounds what is known of them.
     """
 
     account: Literal["training", "holdout"]
@@ -94,6 +98,13 @@ class AccountBudget:
     spent: float
     reserved: float
     this_study: float
+    order: int = 0
+    bounded: bool = True
+
+    @property
+    def unit(self) -> str:
+        """What the amounts are in."""
+        return f"R of order {self.order}" if self.order else "μ²"
 
     def __post_init__(self) -> None:
         values = self.granted, self.spent, self.reserved, self.this_study
@@ -102,12 +113,14 @@ class AccountBudget:
 
     @property
     def remaining(self) -> float:
-        """μ² that no study has spent or reserved, never below 0."""
+        """What no study has spent or reserved, never below 0."""
         return max(0.0, self.granted - self.spent - self.reserved)
 
-    def epsilon(self, squared: float) -> float:
-        """ε at δ of an amount of μ² alone."""
-        return gaussian.epsilon_of(math.sqrt(squared), self.delta)
+    def epsilon(self, amount: float) -> float:
+        """ε at δ of an amount alone; 0 of nothing."""
+        if self.order:
+            return renyi.epsilon_of(self.order, amount, self.delta) if amount > 0.0 else 0.0
+        return gaussian.epsilon_of(math.sqrt(amount), self.delta)
 
 
 @dataclass(frozen=True)
@@ -121,8 +134,11 @@ class RunLine:
         uploads: uploads charged.
         completed: sums that were completed (an aborted round is charged too).
         multiplier: noise multiplier z.
-        mu: √(uploads)/z.
+        mu: √(uploads)/z; None where the budget is kept in RDP.
+        epsilon_5: ε of these uploads alone at δ = 1e-5.
+        epsilon_6: the same at δ = 1e-6.
         leaves: what was released and to whom.
+        sampling_probability: q of a Poisson sample; 1 for all patients.
     """
 
     run: str
@@ -131,52 +147,43 @@ class RunLine:
     uploads: int
     completed: int
     multiplier: float
-    mu: float
-    leaves: str
-
-
-@dataclass(frozen=True)
-class EpsilonView:
-    """The same releases as one adversary sees them.
-
-    Attributes:
-        against: who.
-        meaning: what he holds, in words.
-        mu: μ against him.
-        epsilon_5: ε at δ = 1e-5.
-        epsilon_6: ε at δ = 1e-6.
-        main: this is the ε that the study and the certificate claim.
-    """
-
-    against: str
-    meaning: str
-    mu: float
+    mu: float | None
     epsilon_5: float
     epsilon_6: float
-    main: bool = False
+    leaves: str
+    sampling_probability: float = 1.0
 
 
 @dataclass(frozen=True)
-class MeaningRow:
-    """What an ε means for one patient, in the terms of `audits.gaussian`.
+class Accounting:
+    """How the claim for one account adds up, and the same releases by other rules.
 
     Attributes:
-        against: which adversary.
-        epsilon: ε at δ = 1e-5.
-        from_half: highest belief after, if it was 50 % before (any mechanism with this ε).
-        from_tenth: the same from 10 %.
-        from_hundredth: the same from 1 %.
-        accuracy: best accuracy at guessing a coin-flip membership (Gaussian mechanism).
-        caught: members found per 100 at 1 % false alarms (Gaussian mechanism).
+        account: "training" or "holdout".
+        budget: "GDP", or "RDP at order 32": fixed when the budget was granted.
+        epsilon: by the budget's filter: the headline.
+        delta: its δ.
+        epsilon_6: the headline at δ = 1e-6.
+        pld: by privacy loss distributions, had all releases been fixed in advance; None where there is none. No
+            permission depends on it.
+        replace_one: for neighbours that differ by one exchanged patient; None where nothing is proven.
+        hospitals: at how many hospitals one patient may have been treated, as declared.
+        several_hospitals: ε of such a patient, who is in several ledgers; None where nothing is proven.
+        remarks: why a number is missing, one sentence each.
+        search: what a search for settings costs that this study is one run of; "" if it is none.
     """
 
-    against: str
+    account: Literal["training", "holdout"]
+    budget: str
     epsilon: float
-    from_half: float
-    from_tenth: float
-    from_hundredth: float
-    accuracy: float
-    caught: float
+    delta: float
+    epsilon_6: float
+    pld: float | None
+    replace_one: float | None
+    hospitals: int
+    several_hospitals: float | None
+    remarks: tuple[str, ...] = ()
+    search: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,6 +271,7 @@ class ReportData:
         runs: what was charged.
         training_views: ε of the training account by adversary (`epsilon_views`).
         holdout_views: the same for the hold-out account.
+        accounting: how the claim for each account adds up.
         scores: released evaluation.
         local: the site's own attack results, or None if they were not made.
         signatures: sign-off block.
@@ -282,6 +290,7 @@ class ReportData:
     runs: tuple[RunLine, ...]
     training_views: tuple[EpsilonView, ...]
     holdout_views: tuple[EpsilonView, ...]
+    accounting: tuple[Accounting, ...]
     scores: tuple[ReleasedScore, ...]
     local: LocalFindings | None
     signatures: tuple[SignatureLine, ...] = (
@@ -289,68 +298,3 @@ class ReportData:
         SignatureLine("Data protection officer"),
     )
     schema: str = SCHEMA
-
-
-def epsilon_views(mu: float, *, roster: int, collusion: int, honest: int | None = None) -> tuple[EpsilonView, ...]:
-    """State one guarantee against three adversaries.
-
-    Each site adds a share zC/√h of the noise, and a sum holds at least h + c shares. Outsiders face all of them:
-    μ·√(h/(h+c)). The coordinator with c sites faces h: μ. If everybody else colludes only the site's own share is
-    left: μ·√h.
-
-    >>> [round(view.epsilon_5, 2) for view in epsilon_views(0.5, roster=6, collusion=1)]
-    [1.8, 1.99, 4.98]
-
-    Args:
-        mu: μ against the coordinator and c colluding sites.
-        roster: |R|, the largest roster; the last line is worst for it.
-        collusion: c ≥ 0, with h ≥ 1.
-        honest: h, shares of honest sites that no opened sum lacks; |R| − c unless a sum opens without some of R.
-
-    Raises:
-        MisuseError: no honest site is left.
-    """
-    honest = roster - collusion if honest is None else honest
-    if not 1 <= honest <= roster - collusion or collusion < 0:
-        raise MisuseError(f"{collusion} colluding sites of {roster} leave no honest one")
-    hospitals = "hospital" if collusion == 1 else "hospitals"
-    rows = (
-        (
-            "Anyone outside",
-            "receives the model and the published scores, and none of the hospitals' secrets",
-            mu * math.sqrt(honest / (honest + collusion)),
-            False,
-        ),
-        (
-            f"The coordinator and {collusion} {hospitals}, together",
-            "hold every sum, their own keys and their own noise; the claim of the study",
-            mu,
-            True,
-        ),
-        (
-            "Everyone else together",
-            (f"all {roster - 1} other hospitals and the coordinator against this one: only its own noise is left"),
-            mu * math.sqrt(honest),
-            False,
-        ),
-    )
-    return tuple(
-        EpsilonView(who, what, m, gaussian.epsilon_of(m, 1e-5), gaussian.epsilon_of(m, 1e-6), main)
-        for who, what, m, main in rows
-    )
-
-
-def meaning(views: Sequence[EpsilonView]) -> tuple[MeaningRow, ...]:
-    """Translate each ε into beliefs and hit rates."""
-    return tuple(
-        MeaningRow(
-            view.against,
-            view.epsilon_5,
-            gaussian.posterior(0.5, view.epsilon_5),
-            gaussian.posterior(0.1, view.epsilon_5),
-            gaussian.posterior(0.01, view.epsilon_5),
-            gaussian.accuracy(view.mu),
-            100.0 * gaussian.tpr_ceiling(view.mu, 0.01),
-        )
-        for view in views
-    )

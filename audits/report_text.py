@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from audits.report_data import ReportData
 
-__all__ = ["GLOSSARY", "OUTSIDE", "TrustRow", "handling", "trust"]
+__all__ = ["OUTSIDE", "TrustRow", "glossary", "handling", "trust"]
 
 
 def handling(data: ReportData) -> str:
@@ -77,7 +77,15 @@ OUTSIDE = (
     "A compromised hospital computer, or a person who reads the records there.",
 )
 
-GLOSSARY = (
+_RENYI = (
+    "Order and R (Rényi differential privacy)",
+    (
+        "Another way to add up releases, needed for sampled patients and for narrow lanes. R of one order, fixed when "
+        "the budget is granted, adds up over studies; ε follows from it and δ."
+    ),
+)
+
+_GLOSSARY = (
     (
         "ε (epsilon)",
         (
@@ -139,3 +147,9 @@ GLOSSARY = (
         "The check could not be decided, usually because the cohort is too small. It counts as not passed.",
     ),
 )
+
+
+def glossary(data: ReportData) -> tuple[tuple[str, str], ...]:
+    """The words that the report uses."""
+    renyi = any(claim.mu is None for claim in data.evidence.claims)
+    return (*_GLOSSARY, _RENYI) if renyi else _GLOSSARY

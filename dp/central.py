@@ -12,7 +12,7 @@ import numpy as np
 
 from dp import noise_shares
 from dp.errors import ConfigError
-from dp.events import GaussianEvent
+from dp.events import Event
 from dp.queries import Float64, Keystream, Query
 
 
@@ -36,7 +36,7 @@ class CentralSum:
     roster_size: int = 2
     collusion: int = 0
     shares: int | None = None
-    events: list[GaussianEvent] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.shares is not None and self.shares < self.roster_size - self.collusion:

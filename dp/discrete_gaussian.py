@@ -16,7 +16,7 @@ overwrites a writable memoryview with its next bytes; it is used where there is 
 Gaussian of variance s² Σ_l k^(2l), up to a relative error of 2·exp(−2π²s²/(1+k²)) per level: 1e-34
 for s = 64, k = 32 (Micciancio & Walter, CRYPTO 2017, for the idea).
 
-The support is cut at 16 s: total variation below 2⁻¹⁸⁰ per draw, which `accountant.lattice_slack`
+The support is cut at 16 s: total variation below 2⁻¹⁸⁰ per draw, which `slack.lattice_slack`
 covers. A draw's duration depends on its value through one table look-up and, for one draw in a
 hundred, a refinement; whoever can time single draws inside a hospital is out of scope.
 

@@ -1,64 +1,56 @@
-"""What a ledger holds: four kinds of entries, their one spelling as JSON, and the chain of hashes.
+"""What a ledger holds: nine kinds of entries and their one spelling as JSON.
 
-Bodies hold strings, integers, lists and objects, never floats: one body, one spelling, one hash.
-What a sequence of entries means is `dp.ledger`.
+Bodies hold strings, integers, lists and objects, never floats: one body, one spelling, one hash. The chain they form is
+`dp.chain`; what a sequence of them means is `dp.ledger`.
 """
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from dp.errors import LedgerCorrupt, MisuseError
-from dp.events import Account, GaussianEvent
+from dp.bodies import count, fields, hexadecimal, listed, process, text
+from dp.budget import Filter
+from dp.chain import GENESIS, JSON, Entry, Link
+from dp.errors import MisuseError
+from dp.events import ACCOUNT_OF, Account, Event, from_json
+from dp.grants import Grant, OpenYear, Recover, Terms
 
-JSON: TypeAlias = "str | int | Sequence[JSON] | Mapping[str, JSON]"
-
-GENESIS: Final = "0" * 64
-_LABEL: Final = b"haemfed/ledger/v1\n"
-
-
-@dataclass(frozen=True)
-class Grant:
-    """A DPO gives an account its lifetime budget; a later grant replaces an earlier one.
-
-    A grant below what is already committed is valid: it stops the account.
-    """
-
-    account: Account
-    epsilon: float
-    delta: float
-
-    KIND = "grant"
-
-    def body(self) -> dict[str, JSON]:
-        """Return the entry's body."""
-        return {
-            "account": self.account.value,
-            "delta": repr(float(self.delta)),
-            "epsilon": repr(float(self.epsilon)),
-        }
-
-    @staticmethod
-    def parse(body: Mapping[str, JSON]) -> "Grant":
-        """Read a body; see `parse`."""
-        _fields(body, "account", "delta", "epsilon")
-        return Grant(Account(_text(body, "account")), float(_text(body, "epsilon")), float(_text(body, "delta")))
+__all__ = [
+    "GENESIS",
+    "JSON",
+    "Close",
+    "Entry",
+    "Grant",
+    "Item",
+    "Link",
+    "OpenYear",
+    "Plain",
+    "Recover",
+    "Reserve",
+    "Resume",
+    "Stage",
+    "Terms",
+    "Unprotected",
+    "Upload",
+    "parse",
+]
 
 
 @dataclass(frozen=True)
 class Stage:
     """Up to `uploads` uploads of one event inside a run."""
 
-    event: GaussianEvent
+    event: Event
     uploads: int
 
-    @property
-    def units(self) -> int:
-        """Full cost in units of 2⁻⁶⁴ μ²."""
-        return self.uploads * self.event.units
+    def units(self, rule: Filter) -> int:
+        """Full cost under an account's filter, in units of 2⁻⁶⁴.
+
+        Raises:
+            BudgetOfAnotherKind: the filter cannot hold the event.
+        """
+        return self.uploads * rule.units(self.event)
 
 
 @dataclass(frozen=True)
@@ -69,39 +61,103 @@ class Reserve:
         study: hash of the signed study, hex.
         run: run id, hex; used once, ever.
         stages: at most one per event kind.
+        process: random hex of the process that begins the run, "" outside one: copies of one ledger never write the
+            same entry.
     """
 
     study: str
     run: str
     stages: tuple[Stage, ...]
+    process: str = ""
 
     KIND = "reserve"
-
-    def units(self, account: Account) -> int:
-        """Full cost for an account in units of 2⁻⁶⁴ μ²."""
-        return sum(stage.units for stage in self.stages if stage.event.account is account)
 
     def body(self) -> dict[str, JSON]:
         """Return the entry's body."""
         stages: list[JSON] = [{**stage.event.to_json(), "uploads": stage.uploads} for stage in self.stages]
-        return {"run": self.run, "stages": stages, "study": self.study}
+        return {"process": self.process, "run": self.run, "stages": stages, "study": self.study}
 
     @staticmethod
     def parse(body: Mapping[str, JSON]) -> "Reserve":
         """Read a body; see `parse`."""
-        _fields(body, "run", "stages", "study")
+        fields(body, "process", "run", "stages", "study")
         stages = []
-        listed = body["stages"]
-        if isinstance(listed, str) or not isinstance(listed, Sequence) or not listed:
-            raise MisuseError("a reservation lists at least one stage")
-        for item in listed:
+        for item in listed(body, "stages"):
             if not isinstance(item, Mapping):
                 raise MisuseError("a stage is an object")
-            event = GaussianEvent.from_json({key: value for key, value in item.items() if key != "uploads"})
-            stages.append(Stage(event, _count(item, "uploads")))
+            event = from_json({key: value for key, value in item.items() if key != "uploads"})
+            stages.append(Stage(event, count(item, "uploads")))
+        if not stages:
+            raise MisuseError("a reservation lists at least one stage")
         if len({stage.event.kind for stage in stages}) != len(stages):
             raise MisuseError("a reservation names each kind of release once")
-        return Reserve(_hex(body, "study"), _hex(body, "run"), tuple(stages))
+        return Reserve(hexadecimal(body, "study"), hexadecimal(body, "run"), tuple(stages), process(body))
+
+
+@dataclass(frozen=True)
+class Unprotected:
+    """Approve one run without noise: nothing is charged, and ε of the accounts it reads is "not bounded" for ever.
+
+    Args:
+        study: hash of the signed study, hex.
+        run: run id, hex; used once, ever.
+        uploads: how many uploads of each kind of release.
+        process: as in `Reserve`.
+    """
+
+    study: str
+    run: str
+    uploads: Mapping[str, int]
+    process: str = ""
+
+    KIND = "unprotected"
+
+    @property
+    def accounts(self) -> frozenset[Account]:
+        """Whose patients the run reads."""
+        return frozenset(ACCOUNT_OF[kind] for kind in self.uploads)
+
+    def body(self) -> dict[str, JSON]:
+        """Return the entry's body."""
+        return {"process": self.process, "run": self.run, "study": self.study, "uploads": dict(self.uploads)}
+
+    @staticmethod
+    def parse(body: Mapping[str, JSON]) -> "Unprotected":
+        """Read a body; see `parse`."""
+        fields(body, "process", "run", "study", "uploads")
+        uploads = body["uploads"]
+        if not isinstance(uploads, Mapping) or not uploads or not set(uploads) <= set(ACCOUNT_OF):
+            raise MisuseError("an unprotected run lists its kinds of release")
+        counts = {kind: count(uploads, kind) for kind in uploads}
+        return Unprotected(hexadecimal(body, "study"), hexadecimal(body, "run"), counts, process(body))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Another process goes on with an open run. What the run does not use stays spent from here on.
+
+    A process that did not begin a run cannot know whether its ledger shows every upload of the run: the disk may have
+    been restored in between. Only the process that wrote the reservation may give back what it did not use.
+
+    Args:
+        run: run id, hex.
+        process: random hex of this process: two copies of one ledger never write the same entry.
+    """
+
+    run: str
+    process: str
+
+    KIND = "resume"
+
+    def body(self) -> dict[str, JSON]:
+        """Return the entry's body."""
+        return {"process": self.process, "run": self.run}
+
+    @staticmethod
+    def parse(body: Mapping[str, JSON]) -> "Resume":
+        """Read a body; see `parse`."""
+        fields(body, "process", "run")
+        return Resume(hexadecimal(body, "run"), hexadecimal(body, "process"))
 
 
 @dataclass(frozen=True)
@@ -120,7 +176,7 @@ class Upload:
     run: str
     round: int
     context: str
-    event: GaussianEvent
+    event: Event
 
     KIND = "upload"
 
@@ -138,14 +194,63 @@ class Upload:
     @staticmethod
     def parse(body: Mapping[str, JSON]) -> "Upload":
         """Read a body; see `parse`."""
-        _fields(body, "context", "event", "round", "run", "study")
-        event = GaussianEvent.from_json(body["event"])
-        return Upload(_hex(body, "study"), _hex(body, "run"), _count(body, "round"), _hex(body, "context"), event)
+        fields(body, "context", "event", "round", "run", "study")
+        event = from_json(body["event"])
+        return Upload(
+            hexadecimal(body, "study"),
+            hexadecimal(body, "run"),
+            count(body, "round"),
+            hexadecimal(body, "context"),
+            event,
+        )
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One upload of an unprotected run is about to be sent.
+
+    Args:
+        study: hash of the study, hex.
+        run: run id, hex.
+        round: round number; only grows within a run.
+        context: hash of the round's context, hex.
+        release: kind of release, one of `dp.events.KINDS`.
+    """
+
+    study: str
+    run: str
+    round: int
+    context: str
+    release: str
+
+    KIND = "plain"
+
+    def body(self) -> dict[str, JSON]:
+        """Return the entry's body."""
+        return {
+            "context": self.context,
+            "release": self.release,
+            "round": self.round,
+            "run": self.run,
+            "study": self.study,
+        }
+
+    @staticmethod
+    def parse(body: Mapping[str, JSON]) -> "Plain":
+        """Read a body; see `parse`."""
+        fields(body, "context", "release", "round", "run", "study")
+        return Plain(
+            hexadecimal(body, "study"),
+            hexadecimal(body, "run"),
+            count(body, "round"),
+            hexadecimal(body, "context"),
+            text(body, "release"),
+        )
 
 
 @dataclass(frozen=True)
 class Close:
-    """A run is over: its keys are erased, what it did not use returns."""
+    """A run is over: its keys are erased. What it did not use returns, unless another process had resumed it."""
 
     run: str
     reason: str
@@ -159,69 +264,14 @@ class Close:
     @staticmethod
     def parse(body: Mapping[str, JSON]) -> "Close":
         """Read a body; see `parse`."""
-        _fields(body, "reason", "run")
-        return Close(_hex(body, "run"), _text(body, "reason"))
+        fields(body, "reason", "run")
+        return Close(hexadecimal(body, "run"), text(body, "reason"))
 
 
-Item: TypeAlias = Grant | Reserve | Upload | Close
-_ITEMS: Final[Mapping[str, type[Item]]] = MappingProxyType({cls.KIND: cls for cls in (Grant, Reserve, Upload, Close)})
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the ledger.
-
-    Args:
-        sequence: 0, 1, 2, …
-        previous: hash of the entry before, `GENESIS` for the first.
-        kind: "grant", "reserve", "upload" or "close".
-        body: see the class of that kind.
-        at: ISO 8601 time in UTC, given by the caller: the later of the clock and the last entry.
-        hash: SHA-256 over all other fields, hex.
-    """
-
-    sequence: int
-    previous: str
-    kind: str
-    body: Mapping[str, JSON]
-    at: str
-    hash: str
-
-    def computed_hash(self) -> str:
-        """Return what `hash` must be."""
-        content = {
-            "at": self.at,
-            "body": self.body,
-            "kind": self.kind,
-            "previous": self.previous,
-            "sequence": self.sequence,
-        }
-        return hashlib.sha256(_LABEL + _canonical(content)).hexdigest()
-
-    def to_json(self) -> str:
-        """Return the entry as one line of canonical JSON."""
-        return _canonical({name: getattr(self, name) for name in _ENTRY_FIELDS}).decode()
-
-    @staticmethod
-    def from_json(line: str) -> "Entry":
-        """Read one line.
-
-        Raises:
-            LedgerCorrupt: it is not an entry. (Its place and content are checked by `fold`.)
-        """
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise LedgerCorrupt("a line of the ledger is not JSON") from error
-        if not isinstance(data, dict) or set(data) != set(_ENTRY_FIELDS):
-            raise LedgerCorrupt("a line of the ledger is not an entry")
-        types = {"sequence": int, "body": dict}
-        if any(type(data[name]) is not types.get(name, str) for name in _ENTRY_FIELDS):
-            raise LedgerCorrupt("a field of a ledger entry has the wrong type")
-        return Entry(**data)
-
-
-_ENTRY_FIELDS: Final = ("at", "body", "hash", "kind", "previous", "sequence")
+Item: TypeAlias = Grant | Reserve | Unprotected | Resume | Upload | Plain | Close | OpenYear | Recover
+_ITEMS: Final[Mapping[str, type[Item]]] = MappingProxyType(
+    {cls.KIND: cls for cls in (Grant, Reserve, Unprotected, Resume, Upload, Plain, Close, OpenYear, Recover)}
+)
 
 
 def parse(kind: str, body: Mapping[str, JSON]) -> Item:
@@ -239,33 +289,3 @@ def parse(kind: str, body: Mapping[str, JSON]) -> Item:
     if item.body() != body:
         raise MisuseError(f"this {kind} is not in its canonical spelling")
     return item
-
-
-def _canonical(data: object) -> bytes:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-
-
-def _fields(body: Mapping[str, JSON], *names: str) -> None:
-    if set(body) != set(names):
-        raise MisuseError(f"expected the fields {', '.join(names)}")
-
-
-def _text(body: Mapping[str, JSON], name: str) -> str:
-    value = body[name]
-    if not isinstance(value, str):
-        raise MisuseError(f"{name} is not text")
-    return value
-
-
-def _hex(body: Mapping[str, JSON], name: str) -> str:
-    value = _text(body, name)
-    if not value or value.strip("0123456789abcdef"):
-        raise MisuseError(f"{name} is not lower-case hex")
-    return value
-
-
-def _count(body: Mapping[str, JSON], name: str) -> int:
-    value = body.get(name)
-    if type(value) is not int or value < 0:
-        raise MisuseError(f"{name} is not a whole number ≥ 0")
-    return value

@@ -1,26 +1,46 @@
 """The ledger as a pure fold: what was granted, reserved and spent.
 
-Four kinds of entries (`dp.entries`). A **grant** gives an account its (ε, δ). A **reserve** sets aside the
-whole cost of one run (every upload it may ever make) and is the only entry that is checked against
-the budget. An **upload** moves one event from reserved to spent; it is written before the bytes are
-sent, so a crash over-counts and never under-counts. A **close** returns what a run did not use;
-afterwards the run can upload no more.
+A **grant** gives an account its (ε, δ). A **reserve** sets aside the whole cost of one run (every upload it may ever
+make) and is the only entry that is checked against the budget. An **upload** moves one event from reserved to spent; it
+is written before the bytes are sent, so a crash over-counts and never under-counts. A **close** returns what a run did
+not use, but only if no other process went on with it (**resume**): a ledger that was restored in between lacks uploads,
+and no later process can know. An **open-year** begins a new year of the yearly limits. A **recover** takes over what
+witnesses saw (`dp.witness`). The whole argument, with proof: docs/explanation/ledger.md.
 
-μ² is counted in whole units of 2⁻⁶⁴, rounded up (`dp.events`), so nothing depends on the order of
-additions. The filter Σμ² ≤ μ_max² holds for adaptively chosen releases (Smith & Thakurta 2022;
-Koskela, Tobaben & Honkela 2023).
+Costs are whole units of 2⁻⁶⁴, rounded up (`dp.budget.Filter`), so nothing depends on the order of additions. The
+filter holds for adaptively chosen releases (Smith & Thakurta 2022; Koskela, Tobaben & Honkela 2023; Feldman & Zrnic
+2021).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 from dp.budget import Budget
-from dp.entries import GENESIS, JSON, Close, Entry, Grant, Item, Reserve, Stage, Upload, parse
+from dp.entries import (
+    GENESIS,
+    JSON,
+    Close,
+    Entry,
+    Grant,
+    Item,
+    Link,
+    OpenYear,
+    Plain,
+    Recover,
+    Reserve,
+    Resume,
+    Stage,
+    Terms,
+    Unprotected,
+    Upload,
+    parse,
+)
 from dp.errors import (
-    BudgetExceeded,
+    BudgetOfAnotherKind,
     ClockWentBack,
+    ConfigError,
     DPError,
     LedgerCorrupt,
     MisuseError,
@@ -28,20 +48,30 @@ from dp.errors import (
     RollbackDetected,
     RunReused,
 )
-from dp.events import UNIT_BITS, Account, GaussianEvent
+from dp.events import UNIT_BITS, Account, Event
+from dp.limits import Usage, check_room
+from dp.runs import Run
 
 __all__ = [
     "GENESIS",
     "JSON",
+    "MOST_OPEN_RUNS",
     "Close",
     "Entry",
     "Grant",
     "Head",
     "Item",
+    "Link",
+    "OpenYear",
+    "Plain",
+    "Recover",
     "Reserve",
+    "Resume",
     "Run",
     "Stage",
     "State",
+    "Terms",
+    "Unprotected",
     "Upload",
     "append",
     "fold",
@@ -49,6 +79,9 @@ __all__ = [
 ]
 
 _UNIT: Final = 2.0**UNIT_BITS
+
+MOST_OPEN_RUNS: Final = 256
+"""Every open run stands in a statement to the peers (`dp.witness`), which must stay small."""
 
 
 @dataclass(frozen=True)
@@ -60,139 +93,231 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one run may still do."""
-
-    study: str
-    stages: Mapping[str, Stage]
-    used: Mapping[str, int]
-    last_round: int = -1
-    open: bool = True
-
-    def left(self, kind: str) -> int:
-        """Uploads that are left for a kind of release; 0 when the run is closed."""
-        return self.stages[kind].uploads - self.used[kind] if self.open and kind in self.stages else 0
-
-    def spent_units(self, account: Account) -> int:
-        """μ² of the uploads made, in units of 2⁻⁶⁴."""
-        return sum(
-            self.used[kind] * stage.event.units for kind, stage in self.stages.items() if stage.event.account is account
-        )
-
-    def reserved_units(self, account: Account) -> int:
-        """μ² of the uploads that are left, in units of 2⁻⁶⁴."""
-        return sum(
-            self.left(kind) * stage.event.units for kind, stage in self.stages.items() if stage.event.account is account
-        )
-
-
-@dataclass(frozen=True)
 class State:
     """The ledger, folded: every question that a site asks before it uploads.
 
     Args:
         head: of the last entry; None for an empty ledger.
         at: time of the last entry, "" for an empty ledger.
-        budgets: granted budget per account.
+        grants: the grant in force per account.
+        terms: filter and δ per account, as first granted.
         runs: every run ever reserved.
-        counts: uploads per event, over all runs.
+        counts: uploads per event, over all runs, those included that must be taken to have been made.
+        year: the year that a person opened last; 0 before the first.
+        carried: units that a recovery took over, per account and opened year.
+        unbounded: accounts whose ε is "not bounded": a run without noise read their patients.
     """
 
     head: Head | None = None
     at: str = ""
-    budgets: Mapping[Account, Budget] = field(default_factory=dict)
+    grants: Mapping[Account, Grant] = field(default_factory=dict)
+    terms: Mapping[Account, Terms] = field(default_factory=dict)
     runs: Mapping[str, Run] = field(default_factory=dict)
-    counts: Mapping[GaussianEvent, int] = field(default_factory=dict)
+    counts: Mapping[Event, int] = field(default_factory=dict)
+    year: int = 0
+    carried: Mapping[tuple[Account, int], int] = field(default_factory=dict)
+    unbounded: frozenset[Account] = frozenset()
+
+    @property
+    def budgets(self) -> Mapping[Account, Budget]:
+        """Granted budget per account."""
+        return {account: Budget(grant.epsilon, grant.delta, grant.filter) for account, grant in self.grants.items()}
 
     def spent(self, account: Account) -> float:
-        """μ² of all uploads of an account."""
+        """What all uploads of an account cost: μ², or R_α of an RDP budget."""
         return self.spent_units(account) / _UNIT
 
     def reserved(self, account: Account) -> float:
-        """μ² that open runs may still upload."""
+        """What open runs may still upload."""
         return self.reserved_units(account) / _UNIT
 
     def remaining(self, account: Account) -> float:
-        """μ² that a new reservation may take: 0 without a grant."""
+        """What a new reservation may take: 0 without a grant."""
         return self.remaining_units(account) / _UNIT
 
     def spent_units(self, account: Account) -> int:
-        """Exact form of `spent`, in units of 2⁻⁶⁴."""
-        return sum(run.spent_units(account) for run in self.runs.values())
+        """Exact form of `spent`, in units of 2⁻⁶⁴; with what was carried over, and what no run may return."""
+        carried = sum(units for (owner, _), units in self.carried.items() if owner is account)
+        return carried + sum(run.spent_units(account) for run in self.runs.values())
 
     def reserved_units(self, account: Account) -> int:
         """Exact form of `reserved`, in units of 2⁻⁶⁴."""
         return sum(run.reserved_units(account) for run in self.runs.values())
 
+    def committed_units(self, account: Account) -> int:
+        """Spent and reserved, in units of 2⁻⁶⁴: what witnesses remember."""
+        return self.spent_units(account) + self.reserved_units(account)
+
+    def carried_units(self, account: Account) -> int:
+        """Part of `spent_units` that a recovery took over: known as a sum, not as uploads."""
+        return sum(units for (owner, _), units in self.carried.items() if owner is account)
+
     def remaining_units(self, account: Account) -> int:
         """Exact form of `remaining`, in units of 2⁻⁶⁴."""
-        granted = self.budgets[account].units if account in self.budgets else 0
-        return max(0, granted - self.spent_units(account) - self.reserved_units(account))
+        granted = self.budgets[account].units if account in self.grants else 0
+        return max(0, granted - self.committed_units(account))
 
-    def events(self, account: Account) -> list[tuple[GaussianEvent, int]]:
+    def year_units(self, account: Account) -> int:
+        """Committed by runs that were reserved in the open year, or carried over in it."""
+        runs = sum(run.committed_units(account) for run in self.runs.values() if run.year == self.year)
+        return runs + self.carried.get((account, self.year), 0)
+
+    def study_units(self, account: Account, study: str) -> int:
+        """Committed by all runs of one study."""
+        return sum(run.committed_units(account) for run in self.runs.values() if run.study == study)
+
+    def open_runs(self) -> tuple[str, ...]:
+        """Ids of the runs that may still upload, in order."""
+        return tuple(sorted(name for name, run in self.runs.items() if run.open))
+
+    def events(self, account: Account) -> list[tuple[Event, int]]:
         """Every event charged to an account with its number of uploads: the input of `accountant`."""
         return [(event, count) for event, count in self.counts.items() if event.account is account]
+
+    def usage(self, account: Account, study: str = "") -> Usage:
+        """Return what a new cost is held against; `study` is its hash, hex."""
+        return Usage(
+            self.committed_units(account), self.study_units(account, study), self.year_units(account), self.year
+        )
+
+    def place(self, item: Item) -> tuple[int, str]:
+        """Sequence number and previous hash that an entry with this content must have."""
+        sequence, previous = (self.head.sequence + 1, self.head.hash) if self.head is not None else (0, GENESIS)
+        if isinstance(item, Recover):
+            # Past everything that was seen: to every witness a recovered ledger is newer than the one it lost.
+            sequence = max([sequence, *(seen + 1 for seen, _ in item.heads)])
+        return sequence, previous
 
     def after(self, entry: Entry) -> "State":
         """Return the state after one more entry.
 
         Raises:
             LedgerCorrupt: the entry does not continue the chain.
-            BudgetExceeded, ReservationExceeded, RunReused, ClockWentBack, MisuseError: as `append`.
+            BudgetExceeded, BudgetOfAnotherKind, ReservationExceeded, RunReused, ClockWentBack, ConfigError,
+            MisuseError: as `append`.
         """
-        if self.head is None:
-            sequence, previous = 0, GENESIS
-        else:
-            sequence, previous = self.head.sequence + 1, self.head.hash
-        if (entry.sequence, entry.previous) != (sequence, previous):
-            raise LedgerCorrupt("it does not continue the entry before it")
         if entry.hash != entry.computed_hash():
+            if entry.is_of_an_older_version():
+                raise LedgerCorrupt(
+                    "this ledger was written by an older version of haemfed (ledger format 1), which this one does not "
+                    "read: go on with that version, or keep it as a record and begin in a new data directory"
+                )
             raise LedgerCorrupt("its content does not match its hash")
+        item = parse(entry.kind, entry.body)
+        if (entry.sequence, entry.previous) != self.place(item):
+            raise LedgerCorrupt("it does not continue the entry before it")
         _check_time(self.at, entry.at)
         state = replace(self, head=Head(entry.sequence, entry.hash), at=entry.at)
-        match parse(entry.kind, entry.body):
-            case Grant(account, epsilon, delta):
-                return replace(state, budgets={**self.budgets, account: Budget(epsilon, delta)})
-            case Reserve() as item:
-                return replace(state, runs={**self.runs, item.run: self._reserve(item)})
-            case Upload() as item:
-                counts = {**self.counts, item.event: self.counts.get(item.event, 0) + 1}
-                return replace(state, runs={**self.runs, item.run: self._upload(item)}, counts=counts)
-            case Close(run, _):
-                return replace(state, runs={**self.runs, run: replace(self._open(run), open=False)})
+        match item:
+            case Grant():
+                return _granted(state, item)
+            case OpenYear(year):
+                return replace(state, year=_next_year(state, year))
+            case Recover():
+                return _recovered(state, item)
+            case _:
+                return _of_run(state, item)
 
-    def _reserve(self, item: Reserve) -> Run:
-        if item.run in self.runs:
-            raise RunReused(f"run {item.run[:16]} was approved before: start the study as a new run")
-        for account in Account:
-            cost, left = item.units(account), self.remaining_units(account)
-            if cost > left:
-                raise BudgetExceeded(
-                    f"run {item.run[:16]} needs μ² = {cost / _UNIT:.6g} of the {account} account, "
-                    f"{left / _UNIT:.6g} is left: ask the data protection officer for a grant, "
-                    "or plan fewer uploads or more noise"
-                )
-        stages = {stage.event.kind: stage for stage in item.stages}
-        return Run(item.study, stages, dict.fromkeys(stages, 0))
 
-    def _upload(self, item: Upload) -> Run:
-        run = self._open(item.run)
-        kind = item.event.kind
-        if item.study != run.study:
-            raise ReservationExceeded(f"run {item.run[:16]} was approved for another study")
-        if kind not in run.stages or item.event != run.stages[kind].event:
-            raise ReservationExceeded(f"run {item.run[:16]} has no reservation for this {kind} release")
-        if run.left(kind) < 1:
-            raise ReservationExceeded(f"run {item.run[:16]} has used all {run.stages[kind].uploads} uploads of {kind}")
-        if item.round <= run.last_round:
-            raise MisuseError(f"round {item.round} of run {item.run[:16]} is not after {run.last_round}")
-        return replace(run, used={**run.used, kind: run.used[kind] + 1}, last_round=item.round)
+_OfRun: TypeAlias = Reserve | Unprotected | Resume | Upload | Plain | Close
 
-    def _open(self, run_id: str) -> Run:
-        run = self.runs.get(run_id)
-        if run is None or not run.open:
-            raise ReservationExceeded(f"run {run_id[:16]} is {'closed' if run else 'not approved'} at this site")
-        return run
+
+def _granted(state: State, grant: Grant) -> State:
+    Budget(grant.epsilon, grant.delta, grant.filter)  # checks the ranges
+    terms, old = Terms(grant.filter, grant.delta), state.terms.get(grant.account)
+    if old is not None and terms != old:
+        raise BudgetOfAnotherKind(
+            f"the {grant.account} account adds up in {old.filter} at δ = {old.delta:g} since its first grant; a later "
+            f"grant cannot change that to {terms.filter} at δ = {terms.delta:g}"
+        )
+    for name, limit in (("study", grant.study_epsilon), ("year", grant.year_epsilon)):
+        if limit is not None and not 0 < limit <= grant.epsilon:
+            raise ConfigError(f"the limit for one {name} must lie above 0 and not above the budget itself")
+    account = grant.account
+    return replace(state, grants={**state.grants, account: grant}, terms={**state.terms, account: terms})
+
+
+def _next_year(state: State, year: int) -> int:
+    if year <= state.year:
+        raise ConfigError(f"the year {year} cannot be opened: {state.year} is open, and years only go on")
+    if year > (reached := datetime.fromisoformat(state.at).year):
+        raise ConfigError(f"the year {year} has not begun: the ledger stands in {reached}")
+    return year
+
+
+def _of_run(state: State, item: _OfRun) -> State:
+    match item:
+        case Reserve():
+            return replace(state, runs={**state.runs, item.run: _reserved(state, item)})
+        case Unprotected():
+            _check_new(state, item.run)
+            run = Run(item.study, year=state.year, plain=item.uploads)
+            return replace(state, runs={**state.runs, item.run: run}, unbounded=state.unbounded | item.accounts)
+        case Resume(name, _):
+            return replace(state, runs={**state.runs, name: replace(_open(state, name), resumed=True)})
+        case Upload():
+            run = _open(state, item.run).upload(item)
+            return replace(state, runs={**state.runs, item.run: run}, counts=_add(state.counts, [(item.event, 1)]))
+        case Plain():
+            return replace(state, runs={**state.runs, item.run: _open(state, item.run).send_plain(item)})
+        case Close(name, _):
+            return _closed(state, name, _open(state, name))
+
+
+def _check_new(state: State, name: str) -> None:
+    if name in state.runs:
+        raise RunReused(f"run {name[:16]} was approved before: start the study as a new run")
+    if len(state.open_runs()) >= MOST_OPEN_RUNS:
+        raise ConfigError(f"{MOST_OPEN_RUNS} runs are open here: close those that will not go on")
+
+
+def _reserved(state: State, item: Reserve) -> Run:
+    _check_new(state, item.run)
+    who, costs = f"run {item.run[:16]}", {}
+    for stage in item.stages:
+        account = stage.event.account
+        terms = state.terms.get(account)
+        if terms is None:
+            check_room(account, None, Usage(0, 0, 0, 0), stage.uploads, who)
+        costs[stage.event.kind] = terms.filter.units(stage.event) if terms is not None else 0
+    run = Run(item.study, {stage.event.kind: stage for stage in item.stages}, costs, year=state.year)
+    for account in Account:
+        check_room(
+            account, state.grants.get(account), state.usage(account, item.study), run.reserved_units(account), who
+        )
+    return run
+
+
+def _open(state: State, name: str) -> Run:
+    run = state.runs.get(name)
+    if run is None or not run.open:
+        raise ReservationExceeded(f"run {name[:16]} is {'closed' if run else 'not approved'} at this site")
+    return run
+
+
+def _closed(state: State, name: str, run: Run) -> State:
+    closed, lost = run.closed()
+    return replace(state, runs={**state.runs, name: closed}, counts=_add(state.counts, lost))
+
+
+def _recovered(state: State, item: Recover) -> State:
+    for account, terms in item.terms.items():
+        old = state.terms.get(account)
+        if old is not None and old != terms:
+            raise BudgetOfAnotherKind(
+                f"the {account} account adds up in {old.filter} at δ = {old.delta:g}, witnesses saw {terms.filter} at "
+                f"δ = {terms.delta:g}: its first grant was made anew after the restore; start from the restored copy "
+                "again, without that grant"
+            )
+        state = replace(state, terms={**state.terms, account: terms})
+    for name in state.open_runs():
+        state = _closed(state, name, replace(state.runs[name], resumed=True))
+    runs = {name: Run("", open=False) for name in item.runs} | dict(state.runs)
+    carried = dict(state.carried)
+    for account, units in item.committed.items():
+        place, more = (account, state.year), max(0, units - state.committed_units(account))
+        carried[place] = carried.get(place, 0) + more
+    return replace(state, runs=runs, carried=carried, unbounded=state.unbounded | set(item.unbounded))
 
 
 def append(history: State | Iterable[Entry], kind: str, body: Mapping[str, JSON], at: str) -> Entry:
@@ -201,19 +326,21 @@ def append(history: State | Iterable[Entry], kind: str, body: Mapping[str, JSON]
     Args:
         history: the folded state (cheap) or the entries.
         kind: kind of entry.
-        body: from the `body` method of `Grant`, `Reserve`, `Upload` or `Close`.
+        body: from the `body` method of an `Item`.
         at: ISO 8601 time in UTC, ending in "Z" or "+00:00".
 
     Raises:
-        BudgetExceeded: a reservation passes the budget of an account.
+        BudgetExceeded: a reservation passes the budget of an account, or the limit of a study or a year.
+        BudgetOfAnotherKind: an event that the account cannot hold, or a grant of another kind, order or δ.
         ReservationExceeded: an upload or closing that no open reservation covers.
         RunReused: a reservation for a run id that exists.
         ClockWentBack: `at` is before the last entry.
+        ConfigError: an amount out of range, a year that cannot be opened, too many open runs.
         MisuseError: malformed body, or a round that does not grow.
         In every case nothing is recorded: this function has no effect but its result.
     """
     state = history if isinstance(history, State) else fold(history)
-    sequence, previous = (state.head.sequence + 1, state.head.hash) if state.head else (0, GENESIS)
+    sequence, previous = state.place(parse(kind, body))
     draft = Entry(sequence, previous, kind, body, at, "")
     entry = replace(draft, hash=draft.computed_hash())
     state.after(entry)
@@ -225,7 +352,8 @@ def fold(entries: Iterable[Entry], *, witnessed: Head | None = None) -> State:
 
     Args:
         entries: all of them, in order.
-        witnessed: a head that somebody outside this machine has seen; the chain must contain it.
+        witnessed: a head that somebody outside this machine has seen; the chain must contain it, or a recovery that
+            names it.
 
     Raises:
         LedgerCorrupt: names the first entry that was edited, removed, reordered, or that no honest
@@ -239,14 +367,23 @@ def fold(entries: Iterable[Entry], *, witnessed: Head | None = None) -> State:
             state = state.after(entry)
         except DPError as error:
             raise LedgerCorrupt(f"ledger entry {position}: {error}") from error
-        if witnessed is not None and entry.sequence == witnessed.sequence:
-            seen = entry.hash == witnessed.hash
+        if witnessed is not None:
+            seen = seen or (entry.sequence, entry.hash) == (witnessed.sequence, witnessed.hash)
+            if not seen and entry.kind == Recover.KIND:
+                seen = (witnessed.sequence, witnessed.hash) in Recover.parse(entry.body).heads
     if witnessed is not None and not seen:
         raise RollbackDetected(
             f"this ledger does not contain entry {witnessed.sequence} as a peer has seen it: "
             "it was restored from a backup or copied"
         )
     return state
+
+
+def _add(counts: Mapping[Event, int], more: Iterable[tuple[Event, int]]) -> Mapping[Event, int]:
+    total = dict(counts)
+    for event, count in more:
+        total[event] = total.get(event, 0) + count
+    return total
 
 
 def _check_time(before: str, at: str) -> None:

@@ -15,7 +15,7 @@ Theorem (proof: docs/explanation/narrow-lanes.md). If neighbours move the sum by
     \quad A = 1 + ½β²W(β), \quad W(β) = 2e^{β²/2}((1+β²)Φ(β) + βφ(β)).
 
 The noise that is drawn is cut at 16 standard deviations: another law by less than 2⁻¹⁸⁰ a draw, to be charged to δ
-(`accountant.lattice_slack` does), not to R_α.
+(`dp.slack` does), not to R_α.
 
 Ψ grows with the order without a limit: there is no z for which this is a Gaussian mechanism. So narrow lanes are
 accounted in RDP alone, at orders up to σ², for full batches; privacy-loss distributions and Gaussian DP do not apply.

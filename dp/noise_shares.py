@@ -4,7 +4,8 @@ One site adds N_i, a discrete Gaussian of the *fixed* variance σ_i² = `SHARE_V
 chosen for a query is the lattice, ``steps`` = L whole steps per C (the query's sensitivity). The noise
 that counts is N(0, hσ_i²), h being the honest shares that no opened sum can lack. If a sum opens only
 with everybody's upload, that is h = |R| − c for a roster R of which c sites may collude; if t survivors
-suffice to open it, h = t − c.
+suffice to open it, h = t − c. `local_lattice` counts on one's own share alone: every site adds all the noise
+that its patients need. `exact_lattice` has no noise and protects nothing that a sum says.
 
 Adding or removing one patient moves the sum of all sites, on the lattice, by at most
 
@@ -47,8 +48,8 @@ class Lattice:
 
     Args:
         steps: L, lattice steps per sensitivity.
-        share_variance: σ_i², variance of each site's share, in steps².
-        honest: h, the shares that the accounting counts.
+        share_variance: σ_i², variance of each site's share, in steps²; 0 without noise.
+        honest: h, the shares that the accounting counts; 0 without noise.
         clamp: largest magnitude of one coordinate of one site before noise, in steps.
         total_bound: largest magnitude of one coordinate of the sum of all sites, < 2⁴⁷.
     """
@@ -92,6 +93,39 @@ def lattice(query: Query, roster_size: int, *, honest: int) -> Lattice:
             f"{query.kind}: {honest} honest sites of {roster_size}; at least 2 are needed, and no more than there are: "
             "add sites or lower the collusion bound"
         )
+    return _with_noise(query, roster_size, honest)
+
+
+@lru_cache(maxsize=1024)
+def local_lattice(query: Query, roster_size: int) -> Lattice:
+    """Return the lattice on which one share alone is the query's whole noise: h = 1.
+
+    A sum of m sites then has √m times the noise that its patients need against the others.
+
+    Args:
+        query: what is summed.
+        roster_size: |R| ≥ 1; bounds the sum.
+
+    Raises:
+        ConfigError: as `lattice`, but for the honest sites.
+    """
+    return _with_noise(query, roster_size, 1)
+
+
+@lru_cache(maxsize=1024)
+def exact_lattice(query: Query, roster_size: int) -> Lattice:
+    """Return the finest lattice for a sum without noise. NOT differentially private.
+
+    Args:
+        query: what is summed; its multiplier is not used.
+        roster_size: |R|, 1 … 255; bounds the sum. At 255 sites and the largest cap there are 2¹⁸ steps per patient.
+    """
+    patients = roster_size * int(query.patient_cap)
+    steps = (TOTAL_LIMIT - 1) // patients
+    return Lattice(steps, 0, 0, int(query.patient_cap) * steps, patients * steps)
+
+
+def _with_noise(query: Query, roster_size: int, honest: int) -> Lattice:
     multiplier = Fraction(float(query.multiplier))
     noise = Fraction(isqrt(SHARE_VARIANCE * honest << 2 * _ROOT_BITS), 1 << _ROOT_BITS)  # rounded down
     root = Fraction(isqrt(int(query.length) << 2 * _ROOT_BITS) + 1, 1 << _ROOT_BITS)  # rounded up

@@ -1,45 +1,23 @@
 """An Opacus `DPOptimizer` whose all-reduce is a secure sum, and an update every host computes alike.
 
-`SecureSumOptimizer` replaces the parts of Opacus 1.6 that are unsound for us: it clips in float64
-with an exact sum, adds no noise of its own (the door does, inside the sum), divides by a public
-constant instead of the batch size (opacus#571, #819), and refuses accumulation over several
-backward passes, which would count a patient twice.
+`SecureSumOptimizer` replaces the parts of Opacus 1.6 that are unsound for us: it clips with an exact sum
+(`dp.bookkeeping`), adds no noise of its own (the door does, inside the sum), and divides by a public
+constant instead of the batch size (opacus#571, #819). One step is one pass over the patients that a
+sampler names, so that nobody can count twice.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 
-from dp.clipping import clipped_sum
+from dp.bookkeeping import ClippedGradients
 from dp.errors import MisuseError
 from dp.queries import Float64, Query, SecureSum
-
-
-def per_patient_gradients(model: torch.nn.Module) -> GradSampleModule:
-    """Wrap a model so that a backward pass leaves one gradient per patient in ``p.grad_sample``.
-
-    Args:
-        model: float64, without buffers or layers that mix patients. Its loss is a *sum* of
-            per-patient losses.
-
-    Raises:
-        MisuseError: the model is unsound under per-patient clipping, or not float64.
-    """
-    problems = ModuleValidator.validate(model, strict=False)
-    if problems:
-        raise MisuseError(f"the model cannot be trained per patient: {problems[0]}")
-    if next(model.buffers(), None) is not None:
-        raise MisuseError("the model has buffers: constants from data would leave the hospital unprotected")
-    if any(p.dtype != torch.float64 for p in model.parameters()):
-        raise MisuseError("the model is not float64: call model.double()")
-    # "mean" would multiply each patient's gradient by the number of patients.
-    return GradSampleModule(model, loss_reduction="sum", strict=True)
+from dp.sampling import FULL_BATCH, Sampler
 
 
 class SecureSumOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no types
@@ -49,65 +27,64 @@ class SecureSumOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no 
     Every site that starts from the same parameters has bit-identical parameters after each step.
 
     Args:
-        optimizer: the public update, normally `PublicUpdate`. Its parameters belong to a module
-            wrapped by `per_patient_gradients`.
-        clip: C > 0, L2 bound of one patient's gradient; equals ``query(i).sensitivity``.
+        optimizer: the public update, normally `PublicUpdate`, over the parameters of the model in `gradients`.
+        gradients: the clipped sum; its clip equals ``query(i).sensitivity``.
+        patients: this site's patients, as the loss wants them; first axis = patient, possibly none.
         normaliser: public constant > 0 that divides the noisy sum: never N, never the batch size.
         secure_sum: the door.
         query: step index (0, 1, …) → the step's query.
+        sampler: who takes part in an upload; its probability is the one that the query is charged for.
 
     Raises:
-        MisuseError: clip or normaliser is not positive and finite, or a parameter is not float64.
+        MisuseError: the normaliser is not positive and finite, or the parameters are others than those of `gradients`.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
+        gradients: ClippedGradients,
+        patients: Sequence[torch.Tensor],
         *,
-        clip: float,
         normaliser: float,
         secure_sum: SecureSum,
         query: Callable[[int], Query],
+        sampler: Sampler = FULL_BATCH,
     ) -> None:
-        for name, value in (("clip", clip), ("normaliser", normaliser)):
-            if not (np.isfinite(value) and value > 0):
-                raise MisuseError(f"{name} must be finite and > 0")
+        if not (np.isfinite(normaliser) and normaliser > 0):
+            raise MisuseError("normaliser must be finite and > 0")
         super().__init__(
             optimizer,
             noise_multiplier=0.0,
-            max_grad_norm=clip,
+            max_grad_norm=gradients.clip,
             expected_batch_size=None,
             loss_reduction="sum",
         )
-        if any(p.dtype != torch.float64 for p in self.params):
-            raise MisuseError("parameters are not float64: every host must compute the same bits")
+        if [id(p) for p in self.params] != [id(p) for p in gradients.parameters]:
+            raise MisuseError("the optimizer's parameters are not those whose gradients are clipped")
         self.normaliser = float(normaliser)
         self.steps_done = 0
+        self._gradients = gradients
+        self._patients = tuple(patients)
+        self._everybody = gradients.table(self._patients)
         self._secure_sum = secure_sum
         self._query = query
-        self._closure: Callable[[], object] | None = None
-        self._length = sum(p.numel() for p in self.params)
+        self._sampler = sampler
+        self._asking = False
 
-    def step(self, closure: Callable[[], object] | None = None) -> None:
-        """Do one step.
-
-        Args:
-            closure: forward and backward pass over the site's whole batch, of the *sum* of
-                per-patient losses. Called only inside the contribution, so never for a step that is
-                replayed from stored sums, and again if the round is aborted.
+    def step(self, closure: None = None) -> None:
+        """Do one step. Forward and backward pass happen only if this site uploads, and again if a round is aborted.
 
         Raises:
             UploadsExhausted: the stage is over; the parameters are those of the last step.
-            MisuseError: no closure; gradients that are not per patient; a query of another length
-                or sensitivity.
+            MisuseError: a closure; a query of another length, sensitivity or sampling probability.
         """
-        if closure is None:
-            raise MisuseError("step needs the closure that does the forward and backward pass")
-        self._closure = closure
+        if closure is not None:
+            raise MisuseError("step takes no closure: the loss belongs to the clipped gradients")
+        self._asking = True
         try:
             self.add_noise()
         finally:
-            self._closure = None
+            self._asking = False
         self.scale_grad()
         if self.step_hook is not None:
             self.step_hook(self)
@@ -115,38 +92,30 @@ class SecureSumOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no 
         self.steps_done += 1
 
     def clip_and_accumulate(self) -> None:
-        """Set ``p.summed_grad`` to the clipped sum of this site's patients, float64.
-
-        Raises:
-            MisuseError: a parameter without per-patient gradients, or several backward passes.
-        """
-        samples = []
-        for p in self.params:
-            sample = getattr(p, "grad_sample", None)
-            if isinstance(sample, list):
-                raise MisuseError("several backward passes in one step: a patient would count more than once")
-            if sample is None:
-                raise MisuseError(
-                    "a parameter has no per-patient gradient: wrap the model by per_patient_gradients "
-                    "and use every parameter in the loss"
-                )
-            samples.append(sample)
-        for p, part in self._parts(clipped_sum(samples, self.max_grad_norm)):
+        """Set ``p.summed_grad`` to the clipped sum of the patients of this upload, float64."""
+        chosen = self._sampler.draw(self._everybody.patients)
+        table = self._everybody if chosen is None else self._gradients.table(self._patients, chosen)
+        for p, part in self._parts(self._gradients.sum(table)):
             p.summed_grad = part
 
     def add_noise(self) -> None:
         """Hand the clipped sum over and set ``p.grad`` to the noisy sum of all sites; add nothing."""
         query = self._query(self.steps_done)
-        if query.length != self._length or query.sensitivity != self.max_grad_norm:
+        if query.length != self._gradients.length or query.sensitivity != self.max_grad_norm:
             raise MisuseError(
                 f"query of length {query.length} and sensitivity {query.sensitivity:g} for a model of "
-                f"{self._length} parameters clipped to {self.max_grad_norm:g}"
+                f"{self._gradients.length} parameters clipped to {self.max_grad_norm:g}"
+            )
+        if query.sampling_probability != self._sampler.probability:
+            raise MisuseError(
+                f"a query charged at sampling probability {query.sampling_probability:g}, a sampler of "
+                f"{self._sampler.probability:g}"
             )
         total = self._secure_sum(query, self._contribution)
-        if total.dtype != np.float64 or total.shape != (self._length,) or not np.isfinite(total).all():
+        if total.dtype != np.float64 or total.shape != (query.length,) or not np.isfinite(total).all():
             raise MisuseError("the secure sum returned something else than float64[d], finite")
         for p, part in self._parts(total.copy()):
-            p.grad = part.to(p.device)
+            p.grad = part
 
     def scale_grad(self) -> None:
         """Divide the noisy sum by the public normaliser."""
@@ -155,23 +124,21 @@ class SecureSumOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no 
 
     def pre_step(self, closure: Callable[[], float] | None = None) -> bool | None:  # noqa: ARG002 - Opacus' signature
         """Not available: Opacus would clip before it knows whether this site uploads."""
-        raise MisuseError("call step(closure); the parts of a step are not a public interface")
+        raise MisuseError("call step(); the parts of a step are not a public interface")
 
     def signal_skip_step(self, do_skip: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - Opacus' signature
         """Not available: virtual batches are not supported."""
-        raise MisuseError("virtual batches are not supported: one backward pass per step")
+        raise MisuseError("virtual batches are not supported: one pass over the patients per step")
 
     def _contribution(self) -> Float64:
-        if self._closure is None:
+        if not self._asking:
             raise MisuseError("the secure sum kept a contribution beyond its step")
-        self._forget()  # whatever an aborted round left
         try:
-            with torch.enable_grad():
-                self._closure()
             self.clip_and_accumulate()
             flat: Float64 = torch.cat([p.summed_grad.reshape(-1) for p in self.params]).numpy()
         finally:
-            self._forget()
+            for p in self.params:
+                p.summed_grad = None
         return flat
 
     def _parts(self, flat: Float64) -> Iterator[tuple[Any, torch.Tensor]]:
@@ -180,13 +147,6 @@ class SecureSumOptimizer(DPOptimizer):  # type: ignore[misc]  # opacus ships no 
         for p in self.params:
             yield p, torch.from_numpy(flat[start : start + p.numel()]).view_as(p)
             start += p.numel()
-
-    def _forget(self) -> None:
-        """Drop everything that depends on patients: ``p.grad`` of a backward pass is a raw gradient."""
-        for p in self.params:
-            p.grad = None
-            p.grad_sample = None
-            p.summed_grad = None
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,17 @@ Source: Cutler & Ederer, J Chronic Dis 1958;8:699 (life table); Greenwood 1926.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from models.concordance import QUANTILE
+from dp.queries import Neighbours, Query, norm, query_of
+from dp.releases import QUANTILE
+from dp.rows import clipped_rows
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
+from models.kaplan_meier import follow_up_cells, life_table, squared_gradient
 from models.predict import SurvivalModel
 from models.presets import Preset
 
@@ -44,7 +46,7 @@ def length(preset: Preset) -> int:
 
 def sensitivity(preset: Preset) -> float:
     """L2 bound of one patient's row: √(1 + H/4)."""
-    return math.sqrt(1.0 + len(preset.calibration_times) * DEVIATION_WEIGHT**2)
+    return norm(1.0 + len(preset.calibration_times) * DEVIATION_WEIGHT**2)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,56 @@ class Calibration:
     bins: tuple[Point, ...]
     overall: tuple[Point, ...]
 
+    def __str__(self) -> str:
+        return "\n".join(str(point) for point in (*self.overall, *self.bins))
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationAtTimes:
+    """Observed and predicted risk at public times in public bins of predicted risk, in one vector.
+
+    Args:
+        model: released; its digest is in the query's.
+        preset: public constants: calibration_times, risk_edges, horizon.
+        kind: "calibration".
+    """
+
+    model: SurvivalModel = field(repr=False)
+    preset: Preset = field(repr=False)
+    kind: str = "calibration"
+
+    @property
+    def length(self) -> int:
+        """(Number of bins) × (3H + 1)."""
+        return length(self.preset)
+
+    def sensitivity(self, neighbours: Neighbours) -> float:
+        """√(1 + H/4), which is ≤ √2 for up to four times; √(2 + H) for replace-one.
+
+        Proof: a patient adds 1 to one cell of one bin and ½·u_h to the H deviations of that bin, |u_h| ≤ 1; cell, bin
+        and u are functions of him and the released model. Norm² ≤ 1 + H/4. Two patients in different bins share no
+        coordinate: ≤ 2 + H/2. In one bin the cells differ by at most 2 (norm²) and each deviation by at most
+        ½·2: ≤ 2 + H, reached by u = 1 and u' = −1 in different cells. The larger is 2 + H, below (2·√(1 + H/4))²
+        = 4 + H. ∎
+        """
+        if neighbours is Neighbours.ADD_OR_REMOVE_ONE:
+            return sensitivity(self.preset)
+        return norm(2 + len(self.preset.calibration_times))
+
+    def query(self, multiplier: float, patient_cap: int, index: int = 0) -> Query:
+        """Return the query, about the released model."""
+        query = query_of(self, {"preset": self.preset.digest()}, multiplier, patient_cap, index)
+        return query.about(self.model.digest.encode())
+
+    def contribution(self, data: SurvivalData) -> Float64:
+        """Return the site's sum, float64[length], exact (`dp.rows`)."""
+        vectors = rows(self.model, self.preset, data.bounded(self.preset.horizon))
+        return clipped_rows(vectors, sensitivity(self.preset))
+
+    def decode(self, total: Float64, noise_sd: float) -> Calibration:
+        """Return the points with standard errors; a bin that noise drowns is "not resolved"."""
+        return decode(self.model, self.preset, total, noise_sd)
+
 
 def rows(model: SurvivalModel, preset: Preset, data: SurvivalData) -> Float64:
     """Each patient's contribution, float64[n, length].
@@ -100,15 +152,11 @@ def rows(model: SurvivalModel, preset: Preset, data: SurvivalData) -> Float64:
     n, h = len(data), len(times)
     predicted = 1.0 - model.survival(data.x, data.observed, times)
     bins = np.searchsorted(np.asarray(preset.risk_edges), predicted[:, 0], side="right")
-    before = np.concatenate([[0.0], times[:-1]])
-    time = data.duration[:, None]
-    died = data.event[:, None] & (time > before) & (time <= times)
-    lost = ~data.event[:, None] & (time >= before) & (time < times)
-    alive = ~(died.any(axis=1) | lost.any(axis=1))
+    cells = follow_up_cells(data, times)
     middle, half = _bin_scale(model, preset)
     u = np.clip((predicted - middle[bins]) / half[bins], -1.0, 1.0)
     block = np.zeros((n, 3 * h + 1))
-    block[:, 0 : 2 * h : 2], block[:, 1 : 2 * h : 2], block[:, 2 * h] = died, lost, alive
+    block[np.arange(n), cells] = 1.0
     block[:, 2 * h + 1 :] = DEVIATION_WEIGHT * u
     out = np.zeros((n, len(preset.risk_edges) + 1, 3 * h + 1))
     out[np.arange(n), bins] = block
@@ -160,10 +208,10 @@ def _points(
     if patients <= max(limit, 1.0):
         unknown = math.nan
         return [Point(t, *edges, patients, unknown, unknown, unknown, unknown) for t in preset.calibration_times]
-    observed, sampling = _life_table(cells.sum(axis=0), h)
+    observed, sampling = life_table(cells.sum(axis=0), h)
     predicted = _mean_predicted(table, middle, half)
-    noise_observed = noise_sd * np.sqrt(_squared_gradient(lambda v: _life_table(v.sum(axis=0), h)[0], cells))
-    noise_predicted = noise_sd * np.sqrt(_squared_gradient(lambda v: _mean_predicted(v, middle, half), table))
+    noise_observed = noise_sd * np.sqrt(squared_gradient(lambda v: life_table(v.sum(axis=0), h)[0], cells))
+    noise_predicted = noise_sd * np.sqrt(squared_gradient(lambda v: _mean_predicted(v, middle, half), table))
     return [
         Point(
             preset.calibration_times[i], *edges, patients, float(observed[i]), float(predicted[i]),
@@ -173,21 +221,6 @@ def _points(
     ]  # fmt: skip
 
 
-def _life_table(cells: Float64, h: int) -> tuple[Float64, Float64]:
-    """Actuarial risk at each time with Greenwood's standard error; noisy cells are clamped at 0."""
-    counts = np.maximum(cells, 0.0)
-    at_risk, alive, variance = float(counts.sum()), 1.0, 0.0
-    risk, error = np.zeros(h), np.zeros(h)
-    for i in range(h):
-        exposed = max(at_risk - counts[2 * i + 1] / 2, 1.0)
-        q = min(counts[2 * i] / exposed, 1.0)
-        alive *= 1.0 - q
-        variance += q / (exposed * max(1.0 - q, 1.0 / exposed))
-        risk[i], error[i] = 1.0 - alive, alive * math.sqrt(variance)
-        at_risk -= counts[2 * i] + counts[2 * i + 1]
-    return risk, error
-
-
 def _mean_predicted(table: Float64, middle: Float64, half: Float64) -> Float64:
     """Mean predicted risk at each time over the bins in `table`, cut to [0, 1]."""
     h = middle.shape[1]
@@ -195,14 +228,3 @@ def _mean_predicted(table: Float64, middle: Float64, half: Float64) -> Float64:
     total = sizes @ middle + np.sum(table[:, 2 * h + 1 :] * half, axis=0) / DEVIATION_WEIGHT
     mean: Float64 = np.clip(total / max(float(sizes.sum()), 1.0), 0.0, 1.0)
     return mean
-
-
-def _squared_gradient(function: Callable[[Float64], Float64], at: Float64) -> Float64:
-    """Σ_cells (∂f_i/∂cell)² by central differences of one patient."""
-    total = np.zeros_like(function(at))
-    for index in np.ndindex(at.shape):
-        up, down = at.copy(), at.copy()
-        up[index] += 0.5
-        down[index] -= 0.5
-        total = total + (function(up) - function(down)) ** 2
-    return total

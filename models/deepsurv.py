@@ -2,8 +2,8 @@
 
 log h(t | x) = b_k(t) + f(x),  f = clip(w·z + v·tanh(… W z …), ±8),  z = (x · observed, 1 − observed).
 
-Every parameter sits in an `nn.Linear` (also b, as Linear(1, K) applied to ones): a bare `nn.Parameter` would
-make Opacus fall back to functorch for the whole model. f has no intercept, b is the intercept. The linear
+Every parameter sits in an `nn.Linear` (also b, as Linear(1, K) applied to ones), so that `dp.bookkeeping` knows the
+gradients of all of them by their factors. f has no intercept, b is the intercept. The linear
 path is the reason why this model never loses to a linear Cox model.
 
 Source: Katzman et al., BMC Med Res Methodol 2018;18:24 (DeepSurv); the likelihood is
@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from models.errors import MisuseError
 from models.losses import Batch, PerPatientLoss, PiecewiseExponential
 from models.predict import RISK_BOUND, layout
-from models.rowlinear import RowLinear
 
 
 class DeepSurv(nn.Module):
@@ -39,19 +38,18 @@ class DeepSurv(nn.Module):
     def __init__(self, features: int, hidden: tuple[int, ...], intervals: int) -> None:
         super().__init__()
         self.features = features
-        self.baseline = RowLinear(1, intervals, bias=False, dtype=torch.float64)
-        self.skip = RowLinear(2 * features, 1, bias=False, dtype=torch.float64)
+        self.baseline = nn.Linear(1, intervals, bias=False, dtype=torch.float64)
+        self.skip = nn.Linear(2 * features, 1, bias=False, dtype=torch.float64)
         widths = (2 * features, *hidden)
-        self.hidden = nn.ModuleList(RowLinear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
-        self.out = RowLinear(widths[-1], 1, bias=False, dtype=torch.float64) if hidden else None
+        self.hidden = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
+        self.out = nn.Linear(widths[-1], 1, bias=False, dtype=torch.float64) if hidden else None
         names = tuple((name, tuple(p.shape)) for name, p in self.named_parameters())
         if names != layout(features, hidden, intervals):
             raise MisuseError(f"DeepSurv has parameters {names}, its public layout says otherwise")
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[n, 2p] inputs → [n, K] log-hazards per year."""
-        # Opacus hooks backward passes of modules and torch warns if no module input wants a gradient.
-        ones = torch.ones((inputs.shape[0], 1), dtype=torch.float64, requires_grad=True)
+        ones = torch.ones((inputs.shape[0], 1), dtype=inputs.dtype)
         baseline: Tensor = self.baseline(ones)
         return baseline + self.risk(inputs)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from dp.releases import Estimate
 from models.calibration import Calibration, Point
 from models.concordance import Concordance
 
@@ -18,14 +20,17 @@ class Evaluation:
     Args:
         concordance: None = not released (not asked, or its uploads ran out).
         calibration: None = not released.
+        scores: other released scores by name, e.g. "auc_365", "integrated_brier", "log_likelihood".
     """
 
     concordance: Concordance | None
     calibration: Calibration | None
+    scores: Mapping[str, Estimate] = field(default_factory=dict)
 
     def summary(self) -> dict[str, object]:
         """JSON for a model card: six significant digits, null where nothing was resolved or released."""
         c = self.concordance
+        more = {name: _estimate(score) for name, score in sorted(self.scores.items())}
         return {
             "concordance": None
             if c is None
@@ -42,7 +47,18 @@ class Evaluation:
                 "overall": [_point(p) for p in self.calibration.overall],
                 "bins": [_point(p) for p in self.calibration.bins],
             },
-        }
+        } | ({"scores": more} if more else {})
+
+
+def _estimate(score: Estimate) -> dict[str, object]:
+    parts = {
+        "estimate": score.value,
+        "low": score.low,
+        "high": score.high,
+        "error": score.error,
+        "noise_error": score.noise_error,
+    }
+    return {name: _number(value) for name, value in parts.items()}
 
 
 def _point(point: Point) -> dict[str, object]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from models.concordance import pair_sums
-from models.data import Float64, SurvivalData, exposures
+from models.data import Float64, SurvivalData
+from models.likelihood import log_likelihoods
 from models.predict import SurvivalModel
 
 
@@ -30,9 +31,7 @@ def harrell_c(risk: Float64, data: SurvivalData) -> float:
 
 def negative_log_likelihood(model: SurvivalModel, data: SurvivalData) -> float:
     """Mean piecewise-exponential −log-likelihood in nats per patient, on the model's own grid and horizon."""
-    at_risk, deaths = exposures(data, model.grid)
-    log_hazard = np.log(np.maximum(model.hazard, 1e-12))[None, :] + model.risk(data.x, data.observed)[:, None]
-    return float(np.mean(np.sum(np.exp(log_hazard) * at_risk - deaths * log_hazard, axis=1)))
+    return float(-np.mean(log_likelihoods(model, data)))
 
 
 def kaplan_meier(duration: Float64, event: np.ndarray[tuple[int], np.dtype[np.bool_]], time: float) -> float:
@@ -41,3 +40,19 @@ def kaplan_meier(duration: Float64, event: np.ndarray[tuple[int], np.dtype[np.bo
     for t in np.unique(duration[event & (duration <= time)]):
         alive *= 1.0 - np.sum(event & (duration == t)) / np.sum(duration >= t)
     return float(alive)
+
+
+def auc_at(risk: Float64, data: SurvivalData, time: float) -> float:
+    """Cumulative/dynamic AUC at `time` over those whose state then is known; nan without a pair.
+
+    Args:
+        risk: float64[n].
+        data: n patients.
+        time: days.
+    """
+    cases = risk[data.event & (data.duration <= time)]
+    controls = risk[data.duration > time]
+    if not len(cases) or not len(controls):
+        return float("nan")
+    order = np.sign(cases[:, None] - controls[None, :])
+    return float(np.mean((1.0 + order) / 2.0))

@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dp.errors import UploadsExhausted
-from dp.queries import Account, Float64, Query, SecureSum
+from dp.queries import Account, Float64, Keystream, Query, SecureSum
 from dp.rows import clipped_rows
+from dp.sampling import FULL_BATCH, Poisson, Sampler
 from models import calibration, concordance, recalibration
 from models.data import SurvivalData
-from models.errors import ConfigError
+from models.errors import ConfigError, MisuseError
 from models.evaluation import Evaluation
 from models.predict import SurvivalModel, layout, parameter_count
 from models.presets import Preset, canonical
@@ -38,8 +39,11 @@ class Spec:
             are for others.
         patient_cap: public cap on patients per site.
         noise_inflation: ≥ 1, upper bound on (standard deviation of the noise in a sum) ÷ (that of the
-            accounted honest noise): √(m/(m−c)) for minimum roster m and collusion bound c. Only intervals
+            accounted honest noise): √(m/h) where h of the m shares in a sum are counted on. In the study's mode A
+            h = m − c at the smallest roster; in mode B h is smaller and everybody may have survived. Only intervals
             use it.
+        sampling_probability: q in (0, 1], with which every patient is in one training step's sum. Everything else
+            is asked of all patients.
 
     Raises:
         ConfigError: a value is missing or out of range.
@@ -51,6 +55,7 @@ class Spec:
     multipliers: Mapping[str, float]
     patient_cap: int
     noise_inflation: float = 1.0
+    sampling_probability: float = 1.0
 
     def __post_init__(self) -> None:
         """Check what the queries do not check themselves."""
@@ -62,6 +67,8 @@ class Spec:
             raise ConfigError(f"initial weights have {len(self.weights)} bytes, the model needs {8 * self.length}")
         if not self.noise_inflation >= 1:
             raise ConfigError("noise_inflation is at least 1")
+        if not 0 < self.sampling_probability <= 1:
+            raise ConfigError("sampling_probability is above 0 and at most 1")
 
     @property
     def length(self) -> int:
@@ -91,7 +98,8 @@ class Spec:
                 "weights": hashlib.sha256(self.weights).hexdigest(),
             }
         )
-        return Query(kind, index, size, bound, self.multipliers[kind], account, self.patient_cap, public)
+        sampled = self.sampling_probability if kind == "gradient" else 1.0
+        return Query(kind, index, size, bound, self.multipliers[kind], account, self.patient_cap, public, sampled)
 
     def noise_sd(self, kind: str) -> float:
         """Upper bound on the standard deviation of the noise on each coordinate of a released sum."""
@@ -138,12 +146,25 @@ class Outcome:
     evaluation: Evaluation
 
 
+def sampler_of(spec: Spec, keystream: Keystream) -> Sampler:
+    """What draws the patients of a training step: all of them, or a Poisson sample.
+
+    Args:
+        spec: from the signed study.
+        keystream: this site's secret bytes for the upload that is being made; another one for every upload, also for
+            one that repeats an aborted round. Whoever knows them knows the sample, and against him q counts as 1.
+    """
+    return FULL_BATCH if spec.sampling_probability == 1 else Poisson(spec.sampling_probability, keystream)
+
+
 def survival_plan(
     spec: Spec,
     train: SurvivalData,
     holdout: SurvivalData,
     secure_sum: SecureSum,
     on_progress: Callable[[Progress], None] | None = None,
+    *,
+    sampler: Sampler = FULL_BATCH,
 ) -> Outcome:
     """Train, recalibrate and evaluate through the door.
 
@@ -153,7 +174,16 @@ def survival_plan(
         holdout: this site's hold-out patients, disjoint from `train`; may be empty.
         secure_sum: the door.
         on_progress: called after each applied sum, with released facts only.
+        sampler: draws the patients of each training step; see `sampler_of`.
+
+    Raises:
+        MisuseError: a sampler of another probability than the one that is charged for.
     """
+    if sampler.probability != spec.sampling_probability:
+        raise MisuseError(
+            f"the study charges for samples of probability {spec.sampling_probability:g}, the sampler draws with "
+            f"{sampler.probability:g}"
+        )
     preset = spec.preset
     tell = on_progress if on_progress is not None else _silent
     train, holdout = train.bounded(preset.horizon), holdout.bounded(preset.horizon)
@@ -166,6 +196,7 @@ def survival_plan(
         secure_sum,
         lambda t: spec.query("gradient", t),
         lambda done, digest: tell(Progress("gradient", done, preset.steps, digest)),
+        sampler=sampler,
     )
     model = SurvivalModel.as_trained(spec.features, preset.hidden, preset.grid, trained.params)
 

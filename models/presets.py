@@ -37,7 +37,8 @@ class Preset:
         averaging: η ≥ 0 of polynomial-decay averaging of the iterates, w̄_t = (1−ρ_t) w̄_{t−1} + ρ_t w_t with
             ρ_t = (η+1)/(t+η): a larger η forgets the start faster (Shamir & Zhang, ICML 2013).
         normaliser: what the noisy sum is divided by: the *declared* number of training patients of all
-            sites, never the count of real ones. Set per study with `sized`.
+            sites, never the count of real ones; times the sampling probability where steps are sampled. Set per
+            study with `sized`.
         grid: K+1 edges of the baseline in days, first 0, last the horizon (administrative censoring).
         initial_log_hazard: b at the start, log of deaths per patient-year: a public guess from the
             literature.
@@ -113,7 +114,7 @@ class Preset:
         return len(self.grid) - 1
 
     def sized(self, declared_patients: float) -> Preset:
-        """The preset for a study that declares so many training patients in total (typed in, not counted)."""
+        """The preset for a study that expects so many training patients in one step (typed in, not counted)."""
         return replace(self, normaliser=float(declared_patients))
 
     def to_json(self) -> dict[str, object]:

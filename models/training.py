@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from dp.bookkeeping import ClippedGradients
 from dp.errors import UploadsExhausted
-from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer, per_patient_gradients
+from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer
 from dp.queries import Query, SecureSum
+from dp.sampling import FULL_BATCH, Sampler
 from models import portable
 from models.data import SurvivalData
 from models.deepsurv import DeepSurv, flat, pour
@@ -88,16 +90,16 @@ def fit(
     on_step: Callable[[int, str], None] | None = None,
     *,
     loss: PerPatientLoss | None = None,
+    sampler: Sampler = FULL_BATCH,
 ) -> Trained:
     """Train through the secure sum.
 
-    One step: per-patient gradients of this site's whole data, each clipped to L2 norm C, summed, released by
-        `secure_sum` with everybody
-    else's, divided by the public normaliser, applied by a public update. The returned parameters are the
-    polynomial-decay average of the iterates, which is post-processing.
+    One step: per-patient gradients of this site's patients (all, or a Poisson sample), each clipped to L2 norm C,
+    summed, released by `secure_sum` with everybody else's, divided by the public normaliser, applied by a public
+    update. The returned parameters are the polynomial-decay average of the iterates, which is post-processing.
 
-    Guarantee: with a `secure_sum` that releases query t at multiplier z, each step is 1/z-GDP for one added
-        or removed patient.
+    Guarantee: with a `secure_sum` that releases query t at multiplier z, each step is the Gaussian mechanism of that
+        multiplier for one added or removed patient, subsampled with the sampler's probability.
 
     Args:
         preset: public hyper-parameters.
@@ -109,6 +111,7 @@ def fit(
             present weights, so that two sites whose weights differ cannot complete a sum together.
         on_step: called after each applied step with (steps done, digest of the averaged parameters).
         loss: one term per patient; the piecewise-exponential likelihood by default.
+        sampler: who takes part in an upload; its probability is that of the queries.
 
     Raises:
         NotPerPatient: (a TypeError) the loss is not a sum over patients.
@@ -121,27 +124,25 @@ def fit(
     pour(model, weights)
     _check(query(0), preset, len(weights) // 8)
     batch = Batch.of(data.bounded(preset.horizon), preset.grid)
-    batch.inputs.requires_grad_()  # only so that torch does not warn about Opacus' hooks
-    sampled = per_patient_gradients(model)
-    update = PublicUpdate(sampled.parameters(), _rule(preset))
+
+    def losses(network: DeepSurv, *columns: torch.Tensor) -> torch.Tensor:
+        return network.per_patient_loss(Batch(*columns), per_patient)
+
     optimizer = SecureSumOptimizer(
-        update,
-        clip=preset.clip,
+        PublicUpdate(model.parameters(), _rule(preset)),
+        ClippedGradients(model, losses, clip=preset.clip),
+        (batch.inputs, batch.at_risk, batch.deaths),
         normaliser=preset.normaliser,
         secure_sum=secure_sum,
         query=lambda step: query(step).about(flat(model)),
+        sampler=sampler,
     )
-
-    def closure() -> torch.Tensor:
-        total = model.per_patient_loss(batch, per_patient).sum()
-        total.backward()  # type: ignore[no-untyped-call]  # torch ships this method without annotations
-        return total.detach()
 
     average = _numbers(weights)
     done = 0
     while done < preset.steps:
         try:
-            optimizer.step(closure)
+            optimizer.step()
         except UploadsExhausted:
             break
         done += 1

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 
-from dp.budget import epsilon_of
+from dp.entries import Unprotected
 from dp.queries import Account
 from nodes.accounts import Accounts
 from nodes.config import SiteConfig
-from nodes.errors import NotInRoster
+from nodes.errors import BudgetTooSmall, NotInRoster, PolicyRefusal
 from nodes.policy import Charge, StudyFacts, check, read_policy
 from nodes.protocol import check_plan
 from nodes.study import Study
 from secagg.keys import SUITE, Identity
+from secagg.manifest import Noise
 
 
 def check_study(study: Study, config: SiteConfig, identity: Identity, accounts: Accounts) -> frozenset[bytes]:
@@ -30,8 +31,8 @@ def check_study(study: Study, config: SiteConfig, identity: Identity, accounts: 
     Raises:
         StudyInvalid: the study could not be run.
         NotInRoster: this site is not on the study, or under another key.
-        PolicyRefusal: a key of `policy.toml` refuses, or is not set.
-        BudgetTooSmall: an account has too little left.
+        PolicyRefusal: a key of `policy.toml` refuses, or is not set; or a second run without noise.
+        BudgetTooSmall: an account has too little left, or its kind of budget cannot hold a stage.
     """
     site = study.site(config.name)
     if base64.b64decode(site.identity) != identity.public:
@@ -42,24 +43,24 @@ def check_study(study: Study, config: SiteConfig, identity: Identity, accounts: 
     pins = check(read_policy(config.paths.policy), _facts(study, config.name, accounts))
     for account in Account:
         accounts.require_room(study, account)
+    if study.privacy.noise is Noise.NONE:
+        _require_first_without_noise(study, accounts)
     return pins
 
 
-def _facts(study: Study, site: str, accounts: Accounts) -> StudyFacts:
-    deltas = {Account.TRAINING: study.privacy.delta, Account.HOLDOUT: study.privacy.holdout_delta}
-    charges = []
-    for account, delta in deltas.items():
-        cost = study.mu_squared(account)
-        before = 0.0 if accounts.is_open(study.run_id) else cost
-        total = accounts.committed(account) + before
-        charges.append(
-            Charge(
-                account=account.value,
-                epsilon=epsilon_of(cost, delta),
-                total=epsilon_of(total, delta),
-                delta=delta,
+def _require_first_without_noise(study: Study, accounts: Accounts) -> None:
+    """Two exact sums of two rosters differ by a hospital, and of two days by the patients between them."""
+    for entry in accounts.history:
+        if entry.kind == Unprotected.KIND and Unprotected.parse(entry.body).run != study.run_id.hex():
+            raise PolicyRefusal(
+                f"study {study.name!r} has no noise, and this site has taken part in such a run before (ledger entry "
+                f"{entry.sequence}): the difference of two exact sums shows whom only one of them holds; ask for a "
+                "study with a budget"
             )
-        )
+
+
+def _facts(study: Study, site: str, accounts: Accounts) -> StudyFacts:
+    charges = [_charge(study, account, accounts) for account in Account if study.charges(account)]
     return StudyFacts(
         name=study.name,
         site=site,
@@ -71,3 +72,22 @@ def _facts(study: Study, site: str, accounts: Accounts) -> StudyFacts:
         collusion=study.privacy.collusion,
         charges=tuple(charges),
     )
+
+
+def _charge(study: Study, account: Account, accounts: Accounts) -> Charge:
+    """The study alone, and the account with it; both by the one rule that the account was granted under.
+
+    Raises:
+        BudgetTooSmall: the study is stated in another kind of budget than the account has.
+    """
+    rule, delta = accounts.filter(account), study.delta(account)
+    if rule != study.filter(account):
+        granted = f"is kept in {rule}" if account in accounts.state.terms else "has no budget yet"
+        raise BudgetTooSmall(
+            f"study {study.name!r} is stated in {study.filter(account)}, and the {account.value} account {granted}: "
+            "kind and order of an account never change; ask its author for a study in the account's, or grant an "
+            "account without a budget one of the study's (`haemfed budget grant`)"
+        )
+    before = 0 if accounts.is_open(study.run_id) else study.units(account)  # an open run is in what is committed
+    total = rule.epsilon(accounts.state.committed_units(account) + before, delta)
+    return Charge(account.value, study.epsilon(account), total, delta)

@@ -6,9 +6,8 @@ computed from charged releases, public constants and runs on data without patien
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from audits.references import build, draw, positive_control
 from audits.sensitivity import Sensitivity, extreme_neighbours, probe
 from audits.shadows import Recipe
 from audits.verdict import Claim, ReleasableEvidence
-from dp.budget import epsilon_of
 from dp.errors import UploadsExhausted
 from dp.queries import Account, Float64, Query
 from models.data import SurvivalData
@@ -31,6 +29,7 @@ from models.training import fit
 from nodes.accounts import Accounts
 from nodes.cohort import Cohort
 from nodes.evidence import decode_attack
+from nodes.guarantees import claim
 from nodes.protocol import spec_of
 from nodes.references import reference_plan
 from nodes.rehearsal import Rehearsal
@@ -73,6 +72,8 @@ def self_check(study: Study, model: SurvivalModel, policy: Policy) -> SelfCheck:
         multiplier=gradient.multiplier,
         patient_cap=study.privacy.patient_cap,
         mode=study.federation.mode,
+        noise=study.privacy.noise,
+        lane_bits=study.federation.lane_bits,
     )
     rounds = rounds_needed(path.length, policy.thresholds.noise_deficit_detectable_max.value)
     nothing = null_contributions(path, rounds)
@@ -80,7 +81,8 @@ def self_check(study: Study, model: SurvivalModel, policy: Policy) -> SelfCheck:
 
 
 def _probe(study: Study, model: SurvivalModel) -> Sensitivity:
-    spec = spec_of(study)
+    # What one patient can move is a question about the clipping: here nobody is left out by chance.
+    spec = replace(spec_of(study), sampling_probability=1.0)
 
     def contribution(data: SurvivalData) -> Float64:
         seen = _FirstContribution()
@@ -125,14 +127,7 @@ def attack_locally(study: Study, model: SurvivalModel, cohort: Cohort) -> member
 
 def claims(study: Study) -> tuple[Claim, ...]:
     """What the study claims on each account, for all uploads that it reserves."""
-    rows = []
-    for account, delta in (
-        (Account.TRAINING, study.privacy.delta),
-        (Account.HOLDOUT, study.privacy.holdout_delta),
-    ):
-        total = study.mu_squared(account)
-        rows.append(Claim(account.value, math.sqrt(total), epsilon_of(total, delta), delta, study.privacy.collusion))
-    return tuple(rows)
+    return tuple(claim(study, account) for account in Account)
 
 
 def releasable(

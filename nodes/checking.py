@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+from nodes import accounts as ledgers
 from nodes import tls
-from nodes.accounts import Accounts
 from nodes.config import SiteConfig
 from nodes.enrolment import load_identity
 from nodes.fingerprint import fingerprint
@@ -35,6 +35,6 @@ def check_site(config: SiteConfig, now: dt.datetime) -> list[str]:
     policy = read_policy(config.paths.policy)
     lines.append(f"policy        {len(policy.peers)} pinned hospitals")
     with SiteStore(config.paths.database) as store:
-        accounts = Accounts(store, lambda: now)
+        accounts = ledgers.of(config, store, lambda: now)
     lines.append(f"ledger        {accounts.entries} entries, chain intact")
     return lines

@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 
 from nodes.errors import ConfigError, StorageProblem
@@ -182,11 +183,28 @@ class SiteConfig(Toml):
     log_level: LogLevel = setting("least important line that is written", default=LogLevel.INFO)
     log_format: LogFormat = setting("json for machines, console for people", default=LogFormat.JSON)
     threads: int = setting("processor threads for training", unit="threads", default=1, ge=1, le=256)
+    anchor: Path | None = setting(
+        "file that remembers where the ledger stood, better on another disk, in no backup; unset means "
+        "``<data_dir>.anchor`` beside it; relative to this file",
+        kind="path",
+        default=None,
+    )
 
     @property
     def paths(self) -> Paths:
         """Where things lie in ``data_dir``."""
         return Paths(self.data_dir)
+
+    @model_validator(mode="after")
+    def _anchor_is_outside(self) -> Self:
+        if self.anchor is not None and self.anchor.resolve().is_relative_to(self.data_dir.resolve()):
+            raise ValueError("anchor must lie outside data_dir: a restored data_dir would restore it, too")
+        return self
+
+    @property
+    def anchor_file(self) -> Path:
+        """Where the ledger's anchor lies: outside ``data_dir``."""
+        return self.anchor if self.anchor is not None else self.data_dir.with_name(f"{self.data_dir.name}.anchor")
 
 
 class CoordinatorConfig(Toml):
@@ -243,9 +261,10 @@ def load(model: type[_T], path: Path) -> _T:
         raise ConfigError(f"{path}: not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    if isinstance(directory := values.get("data_dir"), str) and directory:
-        # Relative to the file, not to wherever the daemon was started from.
-        values["data_dir"] = str((path.parent / Path(directory).expanduser()).absolute())
+    for name in ("data_dir", "anchor"):
+        if isinstance(given := values.get(name), str) and given:
+            # Relative to the file, not to wherever the daemon was started from.
+            values[name] = str((path.parent / Path(given).expanduser()).absolute())
     return parse(model, values, source=str(path))
 
 
@@ -269,5 +288,5 @@ def _first(error: ValidationError, model: type[BaseModel]) -> str:
             text = f"{key} is missing"
         case _:
             message = first["msg"].removeprefix("Value error, ")
-            text = f"{key}: {message[0].lower()}{message[1:]}"
+            text = f"{key}: {message[0].lower()}{message[1:]}" if key else message
     return text + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")

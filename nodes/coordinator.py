@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol, cast
 
-from nodes.chunks import Downstream, cut
+from nodes.chunks import cut
 from nodes.errors import NodeError, StudyStopped
+from nodes.notes import Note, NoteFrom, Received
 from nodes.outbox import Outbox, SumAt, Sums, SumStore
 from nodes.store import CoordinatorRun, StoredSetup
 from secagg.actions import Action, Arm, Send, SendSums, Stop, StoreRound, StoreSetup, StoreSum
@@ -148,8 +149,11 @@ class Coordinator:
             self._execute(actions)
         return outbox
 
-    def deliver(self, member: int, outbox: Outbox, message: ToServer) -> None:
+    def deliver(self, member: int, outbox: Outbox, message: ToServer | Note) -> None:
         """Take a message from a member's current connection; one from a replaced connection is dropped.
+
+        A note goes on to its addressee as it is. If that one is away, or has not read the last ones yet, it is dropped:
+        whoever needs an answer asks again.
 
         Raises:
             SecaggError: the member broke the protocol; the connection must be closed.
@@ -158,6 +162,9 @@ class Coordinator:
         with self._lock:
             if self._outboxes.get(member) is outbox:
                 self._require_open()
+                if isinstance(message, Note):
+                    self._relay(member, message)
+                    return
                 actions = self._server.receive(member, message)
                 if isinstance(message, Part) and message.last:
                     self._notice("upload", {"member": member, "round": message.round, "bytes": message.size})
@@ -171,7 +178,7 @@ class Coordinator:
                 self._notice("disconnected", {"member": member})
                 self._execute(self._server.disconnect(member))
 
-    def opened(self, item: FromServer | SumAt) -> Iterator[Downstream]:
+    def opened(self, item: FromServer | SumAt | NoteFrom) -> Iterator[Received]:
         """Yield what an outbox's item stands for, as it travels: a sum in pieces, one at a time, read when asked for.
 
         Raises:
@@ -182,6 +189,8 @@ class Coordinator:
                 yield from self._sums.parts(position)
             case Sum():
                 yield from cut(item)
+            case NoteFrom():
+                yield item.mailbox.take(item.sender)
             case _:
                 yield item
 
@@ -198,6 +207,12 @@ class Coordinator:
         """
         with self._lock:
             self._silence()
+
+    def _relay(self, sender: int, note: Note) -> None:
+        # In memory, uncounted and unread: a note belongs to its two ends, and no decision here depends on one.
+        to = self._outboxes.get(note.member)
+        if to is not None and note.member != sender:
+            to.put_note(sender, note.octets)
 
     def _silence(self) -> None:
         self._closed = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ import msgspec
 import torch
 
 from audits.report import local_findings
-from dp.budget import epsilon_of
+from dp.queries import Account
 from nodes import files, logs, tls
 from nodes import study as studies
 from nodes.auditing import attack_locally
@@ -60,6 +61,7 @@ def run_site(config: SiteConfig, study_file: Path) -> int:
                 watch=_status(study, places),
                 deliver=lambda done: _deliver(places, done),
                 delivered=(places.run(study.run_id) / LOCAL).exists,
+                notice=logs.notice("site"),
             )
     except NodeError as error:
         log.error("stopped", reason=str(error), exit_code=error.exit_code)  # noqa: TRY400 -- no traceback for this
@@ -88,10 +90,11 @@ def _deliver(places: Places, finished: Finished) -> None:
     files.write(path.with_name("worst-records.tsv"), (worst + "\n").encode(), private=True)
 
 
-def _status(study: Study, places: Places) -> Callable[[Progress, float], None]:
+def _status(study: Study, places: Places) -> Callable[[Progress, int], None]:
     path = places.status(study.run_id)
 
-    def write(progress: Progress, mu_squared: float) -> None:
+    def write(progress: Progress, units: int) -> None:
+        epsilon = study.epsilon_of(Account.TRAINING, units)
         body = {
             "kind": progress.kind,
             "done": progress.index,
@@ -99,7 +102,8 @@ def _status(study: Study, places: Places) -> Callable[[Progress, float], None]:
             "round": progress.round,
             "roster": list(progress.roster),
             "event": progress.event,
-            "epsilon_spent": round(epsilon_of(mu_squared, study.privacy.delta), 4),
+            "protection": progress.protection,
+            "epsilon_spent": round(epsilon, 4) if math.isfinite(epsilon) else None,
         }
         # No fsync: a status that is lost with the machine's power is worth nothing anyway.
         temporary = path.with_suffix(".tmp")

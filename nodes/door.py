@@ -1,6 +1,6 @@
 """The one place where a vector becomes a message.
 
-    clipped float sum ─▶ charge the ledger ─▶ round + exact noise share ─▶ tag + masks ─▶ store ─▶ send
+    clipped float sum ─▶ round + exact noise share ─▶ tag + masks ─▶ charge the ledger and store ─▶ send
 
 Whoever reads this file has read the way out of a hospital; there is no second one. Only queries that stand in the
 signed study pass, only while their stage has round numbers left, and never before the charge and the bytes are durable
@@ -9,6 +9,7 @@ together.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -18,16 +19,16 @@ from typing import Protocol
 import numpy as np
 
 from dp.errors import UploadsExhausted
-from dp.noise_shares import Lattice, decode, draw, encode, lattice
 from dp.queries import Float64, Query
-from nodes.errors import PeerProblem, StudyStopped
+from nodes.errors import InternalError, PeerProblem, StudyStopped
+from nodes.grids import grid
 from nodes.session import Session
 from nodes.study import Stage, Study
 from secagg.client import Client
+from secagg.encoding import enc
 from secagg.errors import UnexpectedMessage
 from secagg.keys import hedged_key
 from secagg.lanes import unpack
-from secagg.manifest import Terms
 from secagg.masks import CTR, Backend, Keystream
 from secagg.messages import Finish, Step, Sum, Upload
 
@@ -43,6 +44,7 @@ class Progress:
         round: the round number just completed or uploaded for.
         roster: names of the sites in it: who is asked, or whose uploads are in the sum.
         event: "upload" or "sum".
+        protection: what the study's noise is, in words.
     """
 
     kind: str
@@ -51,6 +53,7 @@ class Progress:
     round: int
     roster: tuple[str, ...]
     event: str
+    protection: str
 
 
 class Records(Protocol):
@@ -115,6 +118,7 @@ class Door:
         self._start = self._end = 0  # round numbers (start, end] belong to the present stage
         self._last_sum = 0
         self._names = {site.index: site.name for site in study.sites}
+        self._sampling: Keystream | None = None  # of the upload that is being made
 
     def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
         """Take part in one sum and return it decoded; see `dp.SecureSum`.
@@ -144,6 +148,19 @@ class Door:
                         f"the coordinator ended the study before {query.kind!r} was summed: {finish.reason}"
                     )
 
+    def sampling(self, n: int) -> bytes:
+        """Return the next n secret bytes for drawing which patients are in the upload that is being made.
+
+        Every upload has its own: a round that is asked for again after an abort draws again, because two uploads with
+        one sample would cost more than two samples do.
+
+        Raises:
+            InternalError: no upload is being made.
+        """
+        if self._sampling is None:
+            raise InternalError("patients are drawn for an upload and never without one")
+        return self._sampling(n)
+
     def _head(self) -> Sum | Step | Finish:
         return self._records.kept_sum(self._applied) if self._applied < self._kept else self._session.head()
 
@@ -164,36 +181,25 @@ class Door:
             self._start = self._end
             raise UploadsExhausted(f"stage {stage.kind!r} ends with round {self._end}")
 
-    def _terms(self, query: Query, roster_size: int) -> tuple[Lattice, Terms]:
-        grid = lattice(query, roster_size, honest=self._manifest.honest(roster_size))
-        return grid, Terms(
-            query=query.digest(),
-            length=query.length,
-            share_variance=grid.share_variance,
-            honest=grid.honest,
-            steps=grid.steps,
-            clamp=grid.clamp,
-            total_bound=grid.total_bound,
-        )
-
     def _accept(self, stage: Stage, query: Query, total: Sum) -> Float64:
-        grid, terms = self._terms(query, len(total.roster))
+        lattice = grid(self._manifest, query, len(total.roster))
         if self._applied < self._client.sums:
             # Checked and taken into the client's transcript before this process started; only the model needs it again.
             words = np.frombuffer(total.words, dtype="<u8")[:-2].astype(np.uint64)
             coordinates = unpack(words, query.length, self._manifest.lane_bits)
         else:
-            coordinates = self._client.accept(total, terms)
+            coordinates = self._client.accept(total, lattice.terms(query))
         if self._applied >= self._kept:
             self._records.keep_sum(self._applied, total)
             self._session.done()
         self._applied += 1
         self._last_sum = total.round
         self._report(stage, query.index + 1, total.round, total.survivors, "sum")
-        return decode(coordinates, query, grid)
+        return lattice.decode(coordinates, query)
 
     def _upload(self, stage: Stage, query: Query, step: Step, contribution: Callable[[], Float64]) -> None:
-        grid, terms = self._terms(query, len(step.roster))
+        lattice = grid(self._manifest, query, len(step.roster))
+        terms = lattice.terms(query)
         context = self._client.context(step.round, step.roster, terms)
         if (stored := self._records.stored_upload(step.round)) is not None:
             # Never two vectors under one number: the identical bytes again, or nothing.
@@ -204,13 +210,23 @@ class Door:
             self._session.send(stored[1])
             return
         context = self._client.open(step, terms, executor=self._executor)
-        stream = Keystream(hedged_key(self._entropy(32), self._noise_secret, context.digest), self._backend)
-        coordinates = encode(contribution(), query, grid) + draw(stream, query.length)
+        stream = self._stream(context.digest)
+        if stage.sampling_probability < 1:
+            self._sampling = self._stream(hashlib.sha256(enc("haemfed/sampling/v1", context.digest)).digest())
+        try:
+            values = contribution()
+        finally:
+            self._sampling = None
+        coordinates = lattice.encode(values, query, stream)
         upload = self._client.upload(context, coordinates)
         self._records.charge_and_store(query, context.digest, upload)
         self._session.send(upload)
         self._report(stage, query.index, step.round, context.members, "upload")
 
+    def _stream(self, purpose: bytes) -> Keystream:
+        """Secret bytes that even a cloned or starved generator repeats for the identical round only."""
+        return Keystream(hedged_key(self._entropy(32), self._noise_secret, purpose), self._backend)
+
     def _report(self, stage: Stage, index: int, number: int, members: tuple[int, ...], event: str) -> None:
         names = tuple(self._names[member] for member in members)
-        self._progress(Progress(stage.kind, index, stage.steps, number, names, event))
+        self._progress(Progress(stage.kind, index, stage.steps, number, names, event, self._study.protection))

@@ -38,7 +38,7 @@ def is_complete(accounts: Accounts, study: Study, keys: Path, *, delivered: bool
     if outcome is None or outcome == COMPLETE:
         return outcome == COMPLETE
     raise StudyStopped(
-        f"study {study.name!r} is over at this site ({outcome}); what it did not use is free again; another attempt "
+        f"study {study.name!r} is over at this site ({outcome}); another attempt "
         "needs the study with a new run number, signed by every site"
     )
 

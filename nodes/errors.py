@@ -179,6 +179,8 @@ _CORES: Final[Mapping[tuple[str, str], type[NodeError]]] = {
     ("dp", "ReservationExceeded"): BudgetTooSmall,
     ("dp", "RunReused"): PolicyRefusal,
     ("dp", "ClockWentBack"): ConfigError,
+    ("dp", "NotWitnessed"): StudyStopped,
+    ("dp", "BudgetOfAnotherKind"): BudgetTooSmall,
     ("dp", "ConfigError"): StudyInvalid,
     ("dp", "LedgerCorrupt"): StorageProblem,
     ("dp", "DPError"): InternalError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nodes.chunks import Assembler, outgoing
 from nodes.coordinator import Coordinator
 from nodes.errors import NodeError
+from nodes.notes import Note, Received
 from nodes.outbox import Outbox
 from nodes.session import Disconnected
 from secagg.errors import SecaggError
@@ -20,27 +21,30 @@ class LoopbackConnection:
         self._outbox: Outbox | None = None
         self._member = 0
 
-    def send(self, message: Hello | ToServer | Upload) -> None:
+    def send(self, message: Hello | ToServer | Upload | Note) -> None:
         """Hand a message over; the coordinator's answers wait in the outbox."""
         try:
             if isinstance(message, Hello):
                 self._outbox, self._member = self._coordinator.attach(message), message.member
                 return
-            for each in outgoing(message):
+            for each in (message,) if isinstance(message, Note) else outgoing(message):
                 if self._outbox is not None:
                     self._coordinator.deliver(self._member, self._outbox, each)
         except (SecaggError, NodeError) as error:
             self.close()
             raise Disconnected(str(error)) from error
 
-    def receive(self) -> FromServer:
+    def receive(self) -> FromServer | Note:
         """Wait for the coordinator's next message."""
         if self._outbox is None or (item := self._outbox.messages.get()) is None:
             raise Disconnected("the coordinator closed the stream")
-        whole = [self._assembler.take(each) for each in self._coordinator.opened(item)][-1]
+        whole = [self._whole(each) for each in self._coordinator.opened(item)][-1]
         if whole is None:
             raise Disconnected("the coordinator broke off in the middle of a sum")
         return whole
+
+    def _whole(self, message: Received) -> FromServer | Note | None:
+        return message if isinstance(message, Note) else self._assembler.take(message)
 
     def waiting(self) -> bool:
         """Whether a message lies ready."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nodes.chunks import CHUNK, PIECE, SumPart, cut
+from nodes.notes import Mailbox, NoteFrom
 from nodes.store import StoredSum, SumEntry
 from secagg.actions import SumRecord
 from secagg.messages import FromServer, Sum
@@ -27,11 +28,17 @@ class Outbox:
     """What is on its way to one connected site, in order; `None` closes the stream."""
 
     def __init__(self) -> None:
-        self.messages: queue.SimpleQueue[FromServer | SumAt | None] = queue.SimpleQueue()
+        self.messages: queue.SimpleQueue[FromServer | SumAt | NoteFrom | None] = queue.SimpleQueue()
+        self._notes = Mailbox()
 
     def put(self, message: FromServer | SumAt) -> None:
         """Queue a message."""
         self.messages.put(message)
+
+    def put_note(self, sender: int, octets: bytes) -> None:
+        """Queue a note of another member; dropped if that member has too many waiting here."""
+        if self._notes.put(sender, octets):
+            self.messages.put(NoteFrom(sender, self._notes))
 
     def close(self) -> None:
         """End the stream after what is queued."""

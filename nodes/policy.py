@@ -160,15 +160,16 @@ def check(policy: Policy, facts: StudyFacts) -> frozenset[bytes]:
     """
     pins = _check_peers(policy, facts)
     _at_least(facts, "minimum_roster", facts.minimum_roster, policy.minimum_roster, "hospitals in a sum")
-    _at_least(facts, "minimum_collusion", facts.collusion, policy.minimum_collusion, "colluding hospitals")
+    if facts.charges:  # without noise nobody may collude, and the study says so
+        _at_least(facts, "minimum_collusion", facts.collusion, policy.minimum_collusion, "colluding hospitals")
     _among(facts, "allowed_profiles", (facts.profile,), policy.allowed_profiles)
     _among(facts, "allowed_query_kinds", facts.query_kinds, policy.allowed_query_kinds)
     suites = None if policy.minimum_suite is None else SUITES[SUITES.index(policy.minimum_suite) :]
     _among(facts, "minimum_suite", (facts.suite,), suites)
     if not facts.charges and not policy.allow_without_dp:
         raise PolicyRefusal(
-            f"study {facts.name!r} has no differential privacy and allow_without_dp is false in the policy; "
-            "ask for a study with a budget"
+            f"study {facts.name!r} has no noise: it protects against the coordinator reading uploads, not against "
+            "what a sum reveals, and allow_without_dp is not true in the policy; ask for a study with a budget"
         )
     for charge in facts.charges:
         _check_charge(policy, facts, charge)

@@ -8,24 +8,29 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
 from audits.errors import AuditError
 from audits.histogram import MEMBERS, NONMEMBERS, ScoreBins, members_query, nonmembers_query
-from dp.calibration import split_budget
+from dp.budget import check_delta
 from dp.errors import DPError
-from dp.noise_shares import lattice
 from dp.queries import Account, Query
 from harmonize.profile import Profile
 from models.errors import ModelsError
 from models.plan import Spec, schedule
 from models.presets import Preset
 from models.training import initial_weights
+from nodes.calibrating import calibrated
+from nodes.consistency import unsuited
 from nodes.errors import StudyInvalid
+from nodes.grids import grid, inflation
 from nodes.references import reference_digest
-from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
-from secagg.manifest import Mode
+from nodes.study import FORMAT, WITHOUT_NOISE, Federation, Learning, Privacy, Search, Site, Stage, Study
+from secagg.errors import SecaggError
+from secagg.lanes import WIDE
+from secagg.manifest import Mode, Noise
 
 TRAINING_SHARES: Mapping[str, float] = {"gradient": 0.85, "breslow": 0.10, MEMBERS: 0.05}
 """How the training patients' μ² is split; declared in the study through its multipliers."""
@@ -53,6 +58,13 @@ class Terms:
         patience_seconds: how long the coordinator waits for a minimum roster.
         roster_changes: how often the roster may change.
         mode: A, or B for rounds that a site may drop out of.
+        noise: who adds it; without noise the four totals are not used, and no site may leave.
+        budget: the kind of budget that pays, GDP or RDP.
+        order: α of an RDP budget, as the sites' accounts have it.
+        sampling_probability: q in (0, 1] of a training step; below 1 it needs an RDP budget.
+        lane_bits: 64, or 10 to 32 for narrow lanes, which need an RDP budget.
+        hospitals_per_patient: at how many of the hospitals one patient may have been treated, as declared by people.
+        search: the search that this study is one run of.
     """
 
     epsilon: float = 2.0
@@ -65,6 +77,13 @@ class Terms:
     patience_seconds: float = 300.0
     roster_changes: int = 4
     mode: Mode = Mode.A
+    noise: Noise = Noise.DISTRIBUTED
+    budget: Literal["GDP", "RDP"] = "GDP"
+    order: int = 0
+    sampling_probability: float = 1.0
+    lane_bits: int = WIDE
+    hospitals_per_patient: int = 1
+    search: Search | None = None
 
 
 def collusion_bound(sites: int) -> int:
@@ -78,17 +97,14 @@ def spec_of(study: Study) -> Spec:
     Raises:
         StudyInvalid: preset, weights, stages or roster rules do not fit together.
     """
-    manifest = study.manifest()
-    # The most noise that a sum may hold for one accounted noise. Mode A: at the smallest roster, where one share is
-    # largest. Mode B: a share has one size, and everybody's may be in the sum.
-    shares = manifest.minimum_roster if manifest.mode is Mode.A else len(manifest.members)
     return Spec(
         preset=Preset.from_json(study.learning.preset),
         features=study.learning.features,
         weights=study.weights,
-        multipliers={stage.kind: stage.multiplier for stage in study.stages},
+        multipliers={stage.kind: stage.query_multiplier for stage in study.stages},
         patient_cap=study.privacy.patient_cap,
-        noise_inflation=math.sqrt(shares / manifest.honest(shares)),
+        noise_inflation=inflation(study.manifest()),
+        sampling_probability=next((s.sampling_probability for s in study.stages if s.kind == "gradient"), 1.0),
     )
 
 
@@ -98,7 +114,7 @@ def histogram_queries(study: Study) -> tuple[Query, Query]:
     Raises:
         StudyInvalid: the study has no such stages.
     """
-    multipliers = {stage.kind: stage.multiplier for stage in study.stages}
+    multipliers = {stage.kind: stage.query_multiplier for stage in study.stages}
     try:
         members, nonmembers = multipliers[MEMBERS], multipliers[NONMEMBERS]
     except KeyError as error:
@@ -118,12 +134,16 @@ def check_plan(study: Study) -> None:
     """
     manifest = study.manifest()
     try:
-        wanted = [*schedule(spec_of(study)), *histogram_queries(study)]
+        spec = spec_of(study)
+        wanted = [*schedule(spec), *histogram_queries(study)]
         for query in wanted:
             study.stage_of(query)
             for sites in (manifest.minimum_roster, len(manifest.members)):
-                lattice(query, sites, honest=manifest.honest(sites))
-    except (ModelsError, DPError, AuditError, binascii.Error) as error:
+                grid(manifest, query, sites)
+        if manifest.noise is not Noise.NONE:
+            for delta in (study.privacy.delta, study.privacy.holdout_delta):
+                check_delta(delta, math.ceil(spec.preset.normaliser / spec.sampling_probability))
+    except (ModelsError, DPError, SecaggError, AuditError, binascii.Error) as error:
         raise StudyInvalid(f"study {study.name!r} cannot be run: {error}; ask its author for another one") from error
     asked = Counter(query.kind for query in wanted)
     if list(asked.items()) != [(stage.kind, stage.steps) for stage in study.stages]:
@@ -160,8 +180,9 @@ def draft(
     """
     if len(sites) < MINIMUM_MEMBERS:
         raise StudyInvalid(f"a study needs at least {MINIMUM_MEMBERS} hospitals, {len(sites)} were given")
-    collusion = collusion_bound(len(sites))
-    sized = preset.sized(terms.declared_patients)
+    silent, n = terms.noise is Noise.NONE, len(sites)
+    collusion = 0 if silent else collusion_bound(n)
+    sized = preset.sized(terms.declared_patients * terms.sampling_probability)  # patients expected in one step
     features = tuple(profile.names)
     weights = initial_weights(sized, len(features), seed)
     members = tuple(
@@ -179,23 +200,29 @@ def draft(
         sites=members,
         learning=Learning(sized.to_json(), features, base64.b64encode(weights).decode()),
         privacy=Privacy(
-            epsilon=terms.epsilon,
-            delta=terms.delta,
-            holdout_epsilon=terms.holdout_epsilon,
-            holdout_delta=terms.holdout_delta,
+            epsilon=0.0 if silent else terms.epsilon,
+            delta=0.0 if silent else terms.delta,
+            holdout_epsilon=0.0 if silent else terms.holdout_epsilon,
+            holdout_delta=0.0 if silent else terms.holdout_delta,
             collusion=collusion,
             patient_cap=terms.patient_cap,
+            noise=terms.noise,
+            budget=terms.budget,
+            order=terms.order,
+            hospitals_per_patient=terms.hospitals_per_patient,
+            search=terms.search,
         ),
         federation=Federation(
-            minimum_roster=max((len(sites) + collusion) // 2 + 1, collusion + 2),
-            roster_changes=terms.roster_changes,
+            minimum_roster=n if silent else max((n + collusion) // 2 + 1, collusion + 2),
+            roster_changes=0 if silent else terms.roster_changes,
             deadline_seconds=terms.deadline_seconds,
             patience_seconds=terms.patience_seconds,
             mode=terms.mode,
+            lane_bits=terms.lane_bits,
         ),
         stages=(),
     )
-    if terms.mode is Mode.B:
+    if terms.mode is Mode.B and not silent:
         least = max(study.federation.minimum_roster, study.survivors_needed)
         study = msgspec.structs.replace(
             study, federation=msgspec.structs.replace(study.federation, minimum_roster=least)
@@ -204,38 +231,37 @@ def draft(
 
 
 def _with_stages(study: Study, preset: Preset, terms: Terms) -> Study:
+    """Add the stages that the model and the audit need, without noise, then give each its noise."""
     uploads = {kind: 1 + SPARE_UPLOADS.get(kind, 0) for kind in (*TRAINING_SHARES, *HOLDOUT_SHARES)}
     uploads["gradient"] = preset.uploads
-    multipliers = {
-        **split_budget(terms.epsilon, terms.delta, {k: (s, uploads[k]) for k, s in TRAINING_SHARES.items()}),
-        **split_budget(
-            terms.holdout_epsilon,
-            terms.holdout_delta,
-            {k: (s, uploads[k]) for k, s in HOLDOUT_SHARES.items()},
-        ),
-    }
-    probe = Spec(preset, study.learning.features, study.weights, multipliers, terms.patient_cap)
-    members = members_query(
-        ScoreBins(), multiplier=multipliers[MEMBERS], patient_cap=terms.patient_cap, references=bytes(32)
+    probe = Spec(
+        preset,
+        study.learning.features,
+        study.weights,
+        dict.fromkeys(uploads, WITHOUT_NOISE),
+        terms.patient_cap,
+        sampling_probability=terms.sampling_probability,
     )
-    nonmembers = nonmembers_query(
-        ScoreBins(), multiplier=multipliers[NONMEMBERS], patient_cap=terms.patient_cap, references=bytes(32)
-    )
+    bins, cap, nothing = ScoreBins(), terms.patient_cap, bytes(32)
+    members = members_query(bins, multiplier=WITHOUT_NOISE, patient_cap=cap, references=nothing)
+    nonmembers = nonmembers_query(bins, multiplier=WITHOUT_NOISE, patient_cap=cap, references=nothing)
     wanted: dict[str, list[Query]] = {}
     for query in (*schedule(probe), members, nonmembers):
         wanted.setdefault(query.kind, []).append(query)
-    stages: list[Stage] = []
-    for kind, queries in wanted.items():
-        first = queries[0]
-        stages.append(
-            Stage(
-                kind=kind,
-                account=Account(first.account).value,
-                steps=len(queries),
-                uploads=uploads[kind],
-                length=first.length,
-                sensitivity=first.sensitivity,
-                multiplier=first.multiplier,
-            )
+    stages = tuple(
+        Stage(
+            kind=kind,
+            account=Account(queries[0].account).value,
+            steps=len(queries),
+            uploads=uploads[kind],
+            length=queries[0].length,
+            sensitivity=queries[0].sensitivity,
+            multiplier=0.0,
+            sampling_probability=queries[0].sampling_probability,
         )
-    return msgspec.structs.replace(study, stages=tuple(stages))
+        for kind, queries in wanted.items()
+    )
+    study = msgspec.structs.replace(study, stages=stages)
+    for problem in unsuited(study):
+        raise StudyInvalid(f"study {study.name!r} cannot be drafted: {problem}")
+    return study if terms.noise is Noise.NONE else calibrated(study, {**TRAINING_SHARES, **HOLDOUT_SHARES})

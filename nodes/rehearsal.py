@@ -16,16 +16,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from audits.mechanism import PathRun
+from dp.chain import Link
+from dp.ledger import State
 from dp.queries import Account, Float64, Query
+from dp.witness import Statement, statement
 from nodes.coordinator import Coordinator
 from nodes.door import Door
+from nodes.grids import grid
 from nodes.loopback import LoopbackLink
 from nodes.session import Session
-from nodes.store import CoordinatorRun, StoredSetup, StoredSum, SumEntry
+from nodes.store import CoordinatorRun, StoredSetup, StoredSum, SumEntry, WitnessedRow
 from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
+from nodes.witnessing import witnessing
 from secagg.client import Client
 from secagg.keys import Identity
-from secagg.manifest import Mode
+from secagg.lanes import WIDE
+from secagg.manifest import Mode, Noise
 from secagg.messages import Complete, Sum, Upload
 
 _WAIT = 60.0
@@ -103,6 +109,33 @@ class MemoryRecords:
         return self.sums[position]
 
 
+class EmptyBook:
+    """The ledger of a site without patients: empty, and its peers witness that; see `nodes.witnessing.Book`."""
+
+    def statement(self, site: str) -> Statement:
+        """Return what the site says about it."""
+        return statement(State(), site)
+
+    def links(self, _after: int) -> tuple[Link, ...]:
+        """Return nothing: no entry follows."""
+        return ()
+
+
+@dataclass
+class MemoryHeld:
+    """What one site holds of its peers' ledgers, without a disk; see `nodes.witnessing.Held`."""
+
+    rows: dict[bytes, WitnessedRow] = field(default_factory=dict)
+
+    def witnessed(self, identity: bytes) -> WitnessedRow | None:
+        """Return what is held of a site."""
+        return self.rows.get(identity)
+
+    def witness(self, row: WitnessedRow) -> None:
+        """Hold a statement."""
+        self.rows[row.identity] = row
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """`audits.mechanism.TrainingPath` over the production code.
@@ -115,6 +148,8 @@ class Rehearsal:
         multiplier: z of the query.
         patient_cap: public cap of the query.
         mode: how rounds open.
+        noise: who adds it; there is no rehearsal without noise.
+        lane_bits: width of a coordinate.
     """
 
     sites: int = 6
@@ -124,6 +159,8 @@ class Rehearsal:
     multiplier: float = 16.0
     patient_cap: int = 4096
     mode: Mode = Mode.A
+    noise: Noise = Noise.DISTRIBUTED
+    lane_bits: int = WIDE
 
     def run(self, contributions: Float64) -> PathRun:
         """Send `contributions` float64[rounds, sites, d] through the path."""
@@ -149,7 +186,9 @@ class Rehearsal:
             if not np.array_equal(results[0], other):
                 raise AssertionError("two sites decoded one sum differently")
         # Nobody drops out of a rehearsal: every site's noise is in every sum.
-        return PathRun(self._query(0), results[0], self.sites, study.manifest().honest(self.sites))
+        manifest = study.manifest()
+        step = grid(manifest, self._query(0), self.sites).step(self._query(0))
+        return PathRun(self._query(0), results[0], self.sites, manifest.honest(self.sites), step)
 
     def _site(self, study: Study, index: int, identity: Identity, coordinator: Coordinator, rows: Float64) -> Float64:
         client = Client(
@@ -160,9 +199,12 @@ class Rehearsal:
             nonce=os.urandom(32),
             pins=frozenset(study.identities()),
         )
+        pins = frozenset(study.identities())
+        name = study.sites[index - 1].name
         session = Session(
             client,
             LoopbackLink(coordinator),
+            witnessing(study, name, identity, pins, EmptyBook(), nonce=os.urandom(32), held=MemoryHeld()),
             keep=lambda _snapshot: None,
             patience=_WAIT,
             now=time.monotonic,
@@ -193,7 +235,7 @@ class Rehearsal:
                 for index, identity in enumerate(identities, start=1)
             ),
             learning=Learning({}, (), ""),
-            privacy=Privacy(1.0, 1e-5, 1.0, 1e-5, self.collusion, self.patient_cap),
-            federation=Federation(self.sites, 4, _WAIT, _WAIT, self.mode),
+            privacy=Privacy(1.0, 1e-5, 1.0, 1e-5, self.collusion, self.patient_cap, self.noise),
+            federation=Federation(self.sites, 4, _WAIT, _WAIT, self.mode, self.lane_bits),
             stages=(stage,),
         )

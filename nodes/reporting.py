@@ -12,21 +12,27 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audits import certificate, report, verdict
+from audits import certificate, report, unprotected, verdict
 from audits import report_data as data
 from audits.policy import Policy
+from dp.budget import BudgetKind
+from dp.entries import Plain
+from dp.events import UNIT_BITS
 from dp.queries import Account
 from models.predict import SurvivalModel
 from nodes import files
-from nodes.accounts import Accounts
+from nodes.accounts import Accounts, of
 from nodes.auditing import SelfCheck, releasable
 from nodes.config import SiteConfig
 from nodes.daemon import LOCAL
 from nodes.enrolment import load_identity
+from nodes.errors import StudyInvalid
+from nodes.guarantees import accounting, epsilon_views_of
 from nodes.places import Places
 from nodes.results import MODEL, Released, load_results, tool
 from nodes.store import SiteStore
 from nodes.study import Stage, Study
+from secagg.manifest import Noise
 
 CERTIFICATE = "certificate.dsse.json"
 REPORT = "dpo-report.html"
@@ -39,6 +45,7 @@ _LEAVES = {
     "score-histogram-members": "noisy histogram of attack scores, training patients",
     "score-histogram-nonmembers": "noisy histogram of attack scores, holdout patients",
 }
+_EXACT = {kind: what.replace("noisy ", "exact ") for kind, what in _LEAVES.items()}
 _DELTA_WHY = (
     "The chance that the guarantee fails outright. It is far below one in the number of patients, so that no single "
     "patient can be the expected victim."
@@ -84,13 +91,16 @@ def certify(
         now: time of issue.
 
     Raises:
+        StudyInvalid: a study without noise claims nothing; `report_without_noise` is for it.
         NodeError, AuditError: a file is missing or damaged, or a signature does not verify.
     """
+    if study.privacy.noise is Noise.NONE:
+        raise StudyInvalid(f"study {study.name!r} has no noise: it claims nothing that a certificate could attest")
     places = Places(config.paths)
     folder = places.run(study.run_id)
     artefact, model, released = load_results(places, study)
     with SiteStore(config.paths.database) as store:
-        accounts = Accounts(store, lambda: now)
+        accounts = of(config, store, lambda: now)
     evidence = releasable(study, model, released, accounts, policy, checked)
     decided = verdict.decide(evidence, policy)
     facts = _facts(study, model, released, accounts)
@@ -114,6 +124,47 @@ def certify(
     files.write(folder / REPORT, report.render_html(page).encode(), private=True)
     files.write(folder / "dpo-report.json", report.to_json(page), private=True)
     return Certified(decided.outcome, decided.headline(), folder / CERTIFICATE, folder / REPORT)
+
+
+def report_without_noise(config: SiteConfig, study: Study, *, now: dt.datetime) -> Path:
+    """Write the report on a finished run without noise; there is no certificate of it.
+
+    Raises:
+        NodeError: a file is missing or damaged.
+    """
+    places = Places(config.paths)
+    folder = places.run(study.run_id)
+    artefact, _, released = load_results(places, study)
+    with SiteStore(config.paths.database) as store:
+        accounts = of(config, store, lambda: now)
+    sent = Counter(
+        upload.release
+        for upload in (Plain.parse(entry.body) for entry in accounts.history if entry.kind == Plain.KIND)
+        if upload.run == study.run_id.hex()
+    )
+    page = unprotected.UnprotectedReport(
+        site=config.name,
+        generated=now.date().isoformat(),
+        software=tool(),
+        study=_study(study, released, artefact, sent["gradient"]),
+        sums=tuple(
+            unprotected.ExactSums(
+                stage.kind, stage.account, sent[stage.kind], _completed(stage, released), _EXACT[stage.kind]
+            )
+            for stage in study.stages
+        ),
+        scores=scores(released),
+        local=_local(places, study),
+        entries=accounts.entries,
+        head=accounts.head,
+    )
+    files.write(folder / REPORT, unprotected.render_html(page).encode(), private=True)
+    files.write(folder / "dpo-report.json", unprotected.to_json(page), private=True)
+    return folder / REPORT
+
+
+def _local(places: Places, study: Study) -> data.LocalFindings | None:
+    return msgspec.json.decode(files.read(places.run(study.run_id) / LOCAL), type=data.LocalFindings | None)
 
 
 def _facts(study: Study, model: SurvivalModel, released: Released, accounts: Accounts) -> certificate.Facts:
@@ -143,19 +194,8 @@ def _report(
     artefact: bytes,
     now: dt.datetime,
 ) -> data.ReportData:
-    views = {
-        account: data.epsilon_views(
-            math.sqrt(study.mu_squared(account)),
-            roster=len(study.sites),
-            collusion=study.privacy.collusion,
-            honest=study.manifest().honest(len(study.sites)),
-        )
-        for account in Account
-    }
+    views = {account: epsilon_views_of(study, account) for account in Account}
     charged = Counter(upload.event.kind for upload in accounts.uploads_of(study.run_id))
-    local = msgspec.json.decode(
-        files.read(Places(config.paths).run(study.run_id) / LOCAL), type=data.LocalFindings | None
-    )
     return data.ReportData(
         site=config.name,
         generated=now.date().isoformat(),
@@ -170,8 +210,9 @@ def _report(
         runs=tuple(_line(study, stage, charged[stage.kind], released) for stage in study.stages),
         training_views=views[Account.TRAINING],
         holdout_views=views[Account.HOLDOUT],
+        accounting=tuple(accounting(study, account) for account in Account),
         scores=scores(released),
-        local=local,
+        local=_local(Places(config.paths), study),
     )
 
 
@@ -202,29 +243,40 @@ def _budget(study: Study, accounts: Accounts, account: Account) -> data.AccountB
     budget = state.budgets.get(account)
     return data.AccountBudget(
         account=account.value,
-        delta=budget.delta if budget is not None else study.privacy.delta,
-        granted=budget.mu_max**2 if budget is not None else 0.0,
+        delta=budget.delta if budget is not None else study.delta(account),
+        granted=budget.units / (1 << UNIT_BITS) if budget is not None else 0.0,
         spent=state.spent(account),
         reserved=state.reserved(account),
         this_study=accounts.spent_by(study.run_id, account),
+        order=accounts.filter(account).order,
+        bounded=account not in state.unbounded,
     )
 
 
-def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.RunLine:
+def _completed(stage: Stage, released: Released) -> int:
     completed = {"gradient": released.steps, "breslow": int(released.recalibrated)}
     for kind in ("concordance", "calibration"):
         completed[kind] = int(released.evaluation.get(kind) is not None)
     completed["score-histogram-members"] = int(released.members is not None)
     completed["score-histogram-nonmembers"] = int(released.nonmembers is not None)
+    return completed[stage.kind]
+
+
+def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.RunLine:
+    rule = study.filter(Account(stage.account))
+    cost = uploads * rule.units(study.event(stage))
     return data.RunLine(
         run=study.run_id.hex()[:8],
         stage=stage.kind,
         account=stage.account,
         uploads=uploads,
-        completed=completed[stage.kind],
+        completed=_completed(stage, released),
         multiplier=stage.multiplier,
-        mu=math.sqrt(uploads) / stage.multiplier,
+        mu=math.sqrt(uploads) / stage.multiplier if rule.kind is BudgetKind.GDP else None,
+        epsilon_5=rule.epsilon(cost, 1e-5) if cost else 0.0,
+        epsilon_6=rule.epsilon(cost, 1e-6) if cost else 0.0,
         leaves=_LEAVES[stage.kind],
+        sampling_probability=stage.sampling_probability,
     )
 
 

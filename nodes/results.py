@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import rfc8785
 
-from dp.budget import epsilon_of
 from dp.queries import Account
 from models import artefact
 from models.predict import SurvivalModel
@@ -18,6 +17,7 @@ from nodes.evidence import AttackSums
 from nodes.places import Places
 from nodes.site import Finished
 from nodes.study import Study
+from secagg.manifest import Noise
 
 MODEL = "model.safetensors"
 RELEASED = "released.json"
@@ -102,7 +102,6 @@ def load_results(places: Places, study: Study) -> tuple[bytes, SurvivalModel, Re
 
 def _card(finished: Finished) -> dict[str, object]:
     study = finished.study
-    mu_squared = study.mu_squared(Account.TRAINING)
     return {
         "profile": {"name": study.profile, "digest": study.profile_digest},
         "study": {"name": study.name, "digest": study.digest().hex(), "run": study.run_id.hex()},
@@ -110,12 +109,22 @@ def _card(finished: Finished) -> dict[str, object]:
         "metrics": finished.outcome.evaluation.summary(),
         "intended_use": study.purpose,
         "limits": list(_LIMITS),
-        "privacy": {
-            "unit": "one patient, add or remove",
-            "epsilon": epsilon_of(mu_squared, study.privacy.delta),
-            "delta": study.privacy.delta,
-            "mu": mu_squared**0.5,
-            "against": f"coordinator and {study.privacy.collusion} colluding site(s)",
-        },
+        "privacy": privacy_of(study),
         "software": tool(),
+    }
+
+
+def privacy_of(study: Study) -> dict[str, object]:
+    """The guarantee as a model card states it."""
+    named: dict[str, object] = {"protection": study.protection, "noise": study.privacy.noise.value}
+    if study.privacy.noise is Noise.NONE:
+        return named | {"epsilon": "not bounded", "against": "the coordinator alone, and only as a reader of uploads"}
+    rule, units = study.filter(Account.TRAINING), study.units(Account.TRAINING)
+    return named | {
+        "unit": "one patient, add or remove",
+        "epsilon": study.epsilon(Account.TRAINING),
+        "delta": study.privacy.delta,
+        "epsilon_at_delta_1e-6": rule.epsilon(units, 1e-6),
+        "budget": str(rule),
+        "against": f"coordinator and {study.privacy.collusion} colluding site(s)",
     }

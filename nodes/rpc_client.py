@@ -12,6 +12,7 @@ import grpc
 from nodes import wire
 from nodes.chunks import Assembler, outgoing
 from nodes.errors import CertificateProblem, PeerProblem
+from nodes.notes import Note
 from nodes.proto import federation_pb2 as pb
 from nodes.proto.federation_pb2_grpc import FederationStub
 from nodes.session import Disconnected
@@ -29,7 +30,7 @@ _KEEPALIVE = [
 _AHEAD = 2  # messages read ahead of the session; behind them flow control holds the coordinator back
 _LOOK = 0.5  # seconds between two looks whether the connection is closed: Ctrl-C and SIGTERM stay responsive
 
-_Incoming: TypeAlias = FromServer | grpc.RpcError | PeerError | None
+_Incoming: TypeAlias = FromServer | Note | grpc.RpcError | PeerError | None
 
 
 class GrpcConnection:
@@ -37,20 +38,20 @@ class GrpcConnection:
 
     def __init__(self, channel: grpc.Channel, max_words: int) -> None:
         self._channel = channel
-        self._outgoing: queue.SimpleQueue[Hello | ToServer | Upload | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Hello | ToServer | Upload | Note | None] = queue.SimpleQueue()
         self._incoming: queue.Queue[_Incoming] = queue.Queue(_AHEAD)
         self._closed = threading.Event()
         stub = FederationStub(channel)  # type: ignore[no-untyped-call] # generated
         self._call = stub.Session(self._requests())
         threading.Thread(target=self._read, args=(max_words,), name="coordinator-stream", daemon=True).start()
 
-    def send(self, message: Hello | ToServer | Upload) -> None:
+    def send(self, message: Hello | ToServer | Upload | Note) -> None:
         """Queue a message for the coordinator; an upload goes in parts, made one by one as gRPC asks for them."""
         if self._closed.is_set():
             raise Disconnected("stream closed")
         self._outgoing.put(message)
 
-    def receive(self) -> FromServer:
+    def receive(self) -> FromServer | Note:
         """Wait for the coordinator's next message.
 
         Raises:
@@ -87,7 +88,7 @@ class GrpcConnection:
 
     def _requests(self) -> Iterator[pb.ToCoordinator]:
         while (message := self._outgoing.get()) is not None:
-            if isinstance(message, Hello):
+            if isinstance(message, Hello | Note):
                 yield wire.to_coordinator(message)
             else:
                 yield from map(wire.to_coordinator, outgoing(message))
@@ -96,7 +97,8 @@ class GrpcConnection:
         assembler = Assembler(max_words)
         try:
             for message in self._call:
-                whole = assembler.take(wire.from_coordinator(message))
+                translated = wire.from_coordinator(message)
+                whole = translated if isinstance(translated, Note) else assembler.take(translated)
                 if whole is not None:
                     self._hand_over(whole)
             self._hand_over(None)

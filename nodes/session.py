@@ -4,21 +4,31 @@ The rule that everything rests on: **persist, then send**. Whatever the protocol
 secret state is on the disk, so that a kill between any two statements can repeat identical bytes but never mask anew.
 
 Sums, steps and the end wait here until the door deals with them. Everything else the coordinator sends (set-up, and
-what follows an upload) is answered at once, while the door waits for the next head.
+what follows an upload) is answered at once, while the door waits for the next head; so are the notes of other sites.
+
+The second rule: **no upload before this site's ledger is witnessed.** A step is held back until enough peers have
+answered for the ledger (`nodes.witnessing`); everything else goes on meanwhile. A coordinator passes over a site that
+answers nothing by its deadline, so a site that cannot be witnessed costs the others no more than one that is away.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from dp.errors import NotWitnessed
 from nodes.errors import CoordinatorUnreachable
+from nodes.notes import Note
 from secagg.client import Client
-from secagg.messages import Finish, FromServer, Hello, Step, Sum, ToServer, Upload
+from secagg.messages import Bundles, Finish, FromServer, Hello, Step, Sum, ToServer, Upload
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach the coordinator
 _POLL = 0.05  # seconds between two looks while nothing but the end is waited for
+_LOOK = 0.005  # seconds between two looks while a step waits for receipts: for one way through the coordinator and back
+_ASK_AGAIN = 1.0  # seconds
+_MOST = 1000  # messages taken in one look, so that nobody's notes keep the door from what it waits for
 
 
 class Disconnected(Exception):  # noqa: N818 -- a condition the session handles, not an error anybody sees
@@ -28,10 +38,10 @@ class Disconnected(Exception):  # noqa: N818 -- a condition the session handles,
 class Connection(Protocol):
     """One open stream to the coordinator."""
 
-    def send(self, message: Hello | ToServer | Upload) -> None:
+    def send(self, message: Hello | ToServer | Upload | Note) -> None:
         """Queue a message; an upload travels in parts. Raises Disconnected."""
 
-    def receive(self) -> FromServer:
+    def receive(self) -> FromServer | Note:
         """Wait for the next message. Raises Disconnected."""
 
     def waiting(self) -> bool:
@@ -48,30 +58,56 @@ class Link(Protocol):
         """Open a stream. Raises Disconnected."""
 
 
+class Witness(Protocol):
+    """Who says whether this site may upload, and answers for others; `nodes.witnessing.Witnessing` is one."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether enough peers have answered for this site's ledger."""
+
+    def missing(self) -> tuple[str, ...]:
+        """Names of the peers that have not."""
+
+    def require(self) -> None:
+        """Raise what speaks against this site's ledger."""
+
+    def questions(self) -> list[tuple[int, bytes]]:
+        """What to ask of whom."""
+
+    def receive(self, member: int, octets: bytes) -> list[tuple[int, bytes]]:
+        """Take a note; return what to answer, and to whom."""
+
+
 class Session:
     """Delivers what the coordinator sends as one ordered sequence of `Sum`, `Step` and `Finish`.
 
     Args:
         client: the protocol client; its state says which sums are missing after a reconnect.
         link: opens streams.
+        witness: holds steps back.
         keep: writes the client's secret snapshot durably.
         patience: seconds without a connection before giving up.
         now: a monotonic clock in seconds.
         sleep: waits that many seconds.
+        notice: called with an event name and its public fields.
     """
 
     def __init__(
         self,
         client: Client,
         link: Link,
+        witness: Witness,
         *,
         keep: Callable[[bytes], None],
         patience: float,
         now: Callable[[], float],
         sleep: Callable[[float], None],
+        notice: Callable[[str, Mapping[str, str]], None] = lambda _event, _fields: None,
     ) -> None:
+        self._notice = notice
         self._client = client
         self._link = link
+        self._witness = witness
         self._keep = keep
         self._patience = patience
         self._now = now
@@ -82,25 +118,30 @@ class Session:
         self._upload: Upload | None = None  # mode B: sent, and its round may still be open
         self._last_words: ToServer | None = None
         self._pause = _FIRST_PAUSE
+        self._ask_at = -math.inf
+        self._told: tuple[str, ...] = ()  # of whom it was said that they are waited for
 
     def head(self) -> Sum | Step | Finish:
         """Return the next thing to deal with, without removing it; waits and reconnects as needed.
 
         Raises:
             CoordinatorUnreachable: no connection within the patience.
+            RollbackDetected: peers have seen more of this site's ledger than is in it.
+            ForkedLedger: peers have seen another ledger of this site.
         """
         while True:
             try:
                 self._drain()
+                # The server follows a Step only when that round is over: a Step with anything behind it is dead, and
+                # uploading for it would spend budget on a round that cannot open.
+                while len(self._queue) > 1 and isinstance(self._queue[0], Step):
+                    self._queue.popleft()
+                if not isinstance(self._queue[0], Step) or self._witness.ready:
+                    return self._queue[0]
+                self._hold()
             except Disconnected as error:
                 self._drop()
                 self._pause_before_retry(error)
-                continue
-            # The server follows a Step only when that round is over: a Step with anything behind it is dead, and
-            # uploading for it would spend budget on a round that cannot open.
-            while len(self._queue) > 1 and isinstance(self._queue[0], Step):
-                self._queue.popleft()
-            return self._queue[0]
 
     def done(self) -> None:
         """Remove the head: it has been dealt with."""
@@ -108,7 +149,16 @@ class Session:
             self._queue.popleft()
 
     def send(self, message: ToServer | Upload) -> None:
-        """Persist the client's state and send; a stream that broke meanwhile is found out by the next `head`."""
+        """Persist the client's state and send; a stream that broke meanwhile is found out by the next `head`.
+
+        Raises:
+            NotWitnessed: an upload, and this site's ledger is not witnessed. Nothing was sent.
+        """
+        if isinstance(message, Upload) and not self._witness.ready:
+            raise NotWitnessed(
+                f"this site's ledger is not witnessed: {', '.join(self._witness.missing())} have not answered for it; "
+                "start the site again while they run"
+            )
         self._keep(self._client.snapshot())
         if isinstance(message, Upload) and message.boxes:
             # Share boxes: a round of mode B, which outlives a broken stream. The next one gets the same bytes again.
@@ -166,7 +216,9 @@ class Session:
         if self._connection is None and self._queue:
             return
         connection = self._open()
-        while self._connection is connection and connection.waiting() and not self._holds_sum():
+        taken = 0
+        while self._connection is connection and taken < _MOST and connection.waiting() and not self._holds_sum():
+            taken += 1
             try:
                 self._take(connection, self._receive())
             except Disconnected:
@@ -186,21 +238,45 @@ class Session:
             raise Disconnected("the stream broke at once")
         return self._connection
 
-    def _receive(self) -> FromServer:
+    def _receive(self) -> FromServer | Note:
         message = self._open().receive()
         self._lost_at, self._pause = None, _FIRST_PAUSE
         return message
 
-    def _take(self, connection: Connection, message: FromServer) -> None:
+    def _take(self, connection: Connection, message: FromServer | Note) -> None:
         match message:
             case Sum() | Step() | Finish():
                 self._queue.append(message)
                 self._upload = None  # its round is over
+            case Note(member, octets):
+                for to, answer in self._witness.receive(member, octets):
+                    connection.send(Note(to, answer))
+                return
             case _:
                 replies = self._client.receive(message)
                 self._keep(self._client.snapshot())
                 for reply in replies:
                     connection.send(reply)
+        if isinstance(message, Bundles | Step):
+            # Everybody who takes part is connected now: ask at once whoever was not there before.
+            self._ask(connection)
+
+    def _hold(self) -> None:
+        """Wait a moment for receipts, with a step at hand."""
+        self._witness.require()
+        if self._now() >= self._ask_at:
+            if (missing := self._witness.missing()) != self._told:
+                self._told = missing
+                self._notice("waiting for witnesses", {"peer": ", ".join(missing)})
+            self._ask(self._open())
+        self._sleep(_LOOK)
+        self._poll()
+
+    def _ask(self, connection: Connection) -> None:
+        if not self._witness.ready:
+            self._ask_at = self._now() + _ASK_AGAIN
+            for member, octets in self._witness.questions():
+                connection.send(Note(member, octets))
 
     def _introduce(self, connection: Connection) -> None:
         # Known before anything can fail, so that whatever fails gives the stream up.
@@ -210,6 +286,7 @@ class Session:
         self._keep(self._client.snapshot())
         for message in messages:
             connection.send(message)
+        self._ask(connection)
 
     def _pause_before_retry(self, error: Disconnected) -> None:
         if self._lost_at is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+from nodes import accounts as ledgers
 from nodes import files
 from nodes import study as studies
-from nodes.accounts import Accounts
 from nodes.approval import check_study
 from nodes.cohort import study_profile
 from nodes.config import SiteConfig
@@ -34,7 +34,7 @@ def approve_and_sign(config: SiteConfig, source: Path, target: Path, now: dt.dat
     study_profile(study)
     identity = load_identity(config.paths.identity)
     with files.lock(config.data_dir), SiteStore(config.paths.database) as store:
-        accounts = Accounts(store, lambda: now)
+        accounts = ledgers.of(config, store, lambda: now)
         check_study(study, config, identity, accounts)
         accounts.approve(study)
         files.write(target, studies.sign(signed, config.name, identity).to_json())

@@ -1,7 +1,8 @@
 """A hospital's daemon for one study: policy → data → sums through the door → model, evidence and report.
 
 Everything can be interrupted anywhere. What was charged stays charged, what was summed is replayed from this site's own
-records, and starting the same command again goes on where it stopped.
+records, and starting the same command again goes on where it stopped. At every start, also in the middle of a run, the
+peers are asked whether this ledger is the one they know, and nothing is uploaded before enough of them have answered.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from dp.errors import LedgerCorrupt
 from dp.queries import Account
-from models.plan import Outcome, survival_plan
-from nodes import files
+from models.plan import Outcome, sampler_of, survival_plan
+from nodes import accounts as ledgers
+from nodes import files, rollback
 from nodes.accounts import Accounts
 from nodes.approval import check_study
 from nodes.cohort import Cohort, load_cohort
@@ -32,6 +36,7 @@ from nodes.protocol import spec_of
 from nodes.session import Link, Session
 from nodes.store import SiteStore
 from nodes.study import Study, require_current
+from nodes.witnessing import Witnessing, witnessing
 from secagg import masks
 from secagg.client import Client
 from secagg.errors import SecaggError
@@ -41,8 +46,8 @@ from secagg.messages import Complete, Refused
 _NONCE = 32
 _FAREWELL_PATIENCE = 5.0  # seconds: all sums are here, the coordinator only wants to know
 
-Watch = Callable[[Progress, float], None]
-"""Told of every upload and sum, with the training μ² that this run has spent so far."""
+Watch = Callable[[Progress, int], None]
+"""Told of every upload and sum, with the units that this run has spent so far of the training account."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ def run_study(
     entropy: Callable[[int], bytes] = os.urandom,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     sleep: Callable[[float], None] = time.sleep,
+    notice: Callable[[str, Mapping[str, str]], None] = lambda _event, _fields: None,
 ) -> Finished | None:
     """Take part in a study from wherever this site stands in it, to its end.
 
@@ -93,6 +99,7 @@ def run_study(
         entropy: the operating system's generator.
         now: the clock.
         sleep: waits between attempts to connect.
+        notice: called with an event name and its public fields.
 
     Returns:
         What the study left, or None if it was complete here before.
@@ -105,7 +112,7 @@ def run_study(
     identity = load_identity(config.paths.identity)
     secrets = load_secrets(places)
     with SiteStore(config.paths.database) as store, _beside() as executor:
-        accounts = Accounts(store, now)
+        accounts = ledgers.of(config, store, now)
         keys = config.paths.session(study.run_id)
         if is_complete(accounts, study, keys, delivered=delivered()):
             return None
@@ -115,9 +122,30 @@ def run_study(
         cohort = load_cohort(study, places.table(study.profile), secrets.split)
         hold_to_snapshot(places, study, cohort)
         accounts.open(study)
-        party = _join(study, config, link, identity, pins, accounts, secrets.noise, watch, entropy, sleep, executor)
+        witness = witnessing(
+            study,
+            config.name,
+            identity,
+            pins,
+            accounts,
+            nonce=entropy(_NONCE),
+            held=store,
+            confirmed=lambda seen: accounts.mark_witnessed(study.run_id, seen),
+        )
+        begin = partial(
+            Session,
+            link=link,
+            witness=witness,
+            patience=config.reconnect_patience,
+            now=time.monotonic,
+            sleep=sleep,
+            notice=notice,
+        )
+        party = _join(study, config, begin, identity, pins, accounts, secrets.noise, watch, entropy, executor)
         try:
-            outcome = survival_plan(spec_of(study), cohort.train, cohort.holdout, party.door)
+            spec = spec_of(study)
+            sampler = sampler_of(spec, party.door.sampling)
+            outcome = survival_plan(spec, cohort.train, cohort.holdout, party.door, sampler=sampler)
             attack = attack_sums(study, outcome.model, cohort, party.door)
             transcript = party.client.transcript
             finished = Finished(study, outcome, attack, cohort, transcript.hex(), max(party.sizes, default=0))
@@ -125,11 +153,20 @@ def run_study(
             party.session.farewell(Complete(party.member, transcript))
             deliver(finished)
             reason = party.session.wait_for_end(_FAREWELL_PATIENCE)
+            _require_no_objection(witness, config)
         except (SecaggError, StudyStopped) as error:
             # Final here: a broken protocol, a forged sum, or an end before the last sum. What was not used returns.
+            _require_no_objection(witness, config)
             if isinstance(error, SecaggError):
                 party.session.farewell(Refused(party.member, error.code))
             end(accounts, study, keys, f"stopped: {error}")
+            if isinstance(error, StudyStopped) and not witness.ready:
+                raise _unwitnessed(witness, error) from error
+            raise
+        except LedgerCorrupt:
+            # Not the run is over, but this ledger: it is not continued, not even by the end of a run, until a person
+            # has recovered it.
+            _require_no_objection(witness, config)
             raise
         finally:
             party.session.close()
@@ -137,6 +174,21 @@ def run_study(
     if reason not in (None, COMPLETE):
         raise StudyStopped(f"all sums and the model are here, but the coordinator ended the study with: {reason}")
     return finished
+
+
+def _require_no_objection(witness: Witnessing, config: SiteConfig) -> None:
+    """Write down what peers have seen beyond this site's ledger, and stop."""
+    if witness.objections:
+        rollback.add(config.data_dir / rollback.NAME, witness.objections)
+        raise witness.refusal()
+
+
+def _unwitnessed(witness: Witnessing, error: StudyStopped) -> StudyStopped:
+    names = ", ".join(witness.missing())
+    return StudyStopped(
+        f"{error}; nothing was uploaded from here after this start, because too few hospitals had confirmed where this "
+        f"site's ledger stands ({names} had not): they have to be in the study at the same time"
+    )
 
 
 @dataclass(frozen=True)
@@ -153,14 +205,13 @@ class _Party:
 def _join(
     study: Study,
     config: SiteConfig,
-    link: Link,
+    begin: Callable[..., Session],
     identity: Identity,
     pins: frozenset[bytes],
     accounts: Accounts,
     noise_secret: bytes,
     watch: Watch,
     entropy: Callable[[int], bytes],
-    sleep: Callable[[float], None],
     executor: Executor | None,
 ) -> _Party:
     member, keys = study.site(config.name).index, config.paths.session(study.run_id)
@@ -182,15 +233,13 @@ def _join(
             f"{config.paths.database}: holds {kept} sums of study {study.name!r}, this site has applied "
             f"{client.sums}: the database was restored from a backup; the study is over here, join the next run"
         )
-    session = Session(
-        client, link, keep=_keeper(keys), patience=config.reconnect_patience, now=time.monotonic, sleep=sleep
-    )
+    session = begin(client, keep=_keeper(keys))
     sizes: list[int] = []
 
     def report(progress: Progress) -> None:
         if progress.event == "sum":  # an upload may belong to a round that never completes, here and nowhere else
             sizes.append(len(progress.roster))
-        watch(progress, accounts.spent_by(study.run_id, Account.TRAINING))
+        watch(progress, accounts.units_of(study.run_id, Account.TRAINING))
 
     door = Door(
         study,

@@ -12,124 +12,58 @@ import binascii
 import datetime as dt
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 import rfc8785
 
-from dp.budget import epsilon_of
+from dp.budget import BudgetKind, Filter
+from dp.events import Event, NarrowEvent, event
 from dp.queries import Account, Query
+from nodes.consistency import problems
+from nodes.document import (
+    FORMAT,
+    PROTECTION,
+    WITHOUT_NOISE,
+    Federation,
+    Learning,
+    Privacy,
+    Search,
+    Site,
+    Stage,
+)
 from nodes.errors import NotInRoster, StudyInvalid
+from nodes.grids import narrow_variance
 from secagg.encoding import enc
 from secagg.errors import SecaggError
 from secagg.keys import Identity, verify
-from secagg.lanes import WIDE
-from secagg.manifest import Manifest, Member, Mode
+from secagg.lanes import WIDE, word_count
+from secagg.manifest import Manifest, Member, Mode, Noise
 
-FORMAT = "haemfed/study/1"
+__all__ = [
+    "FORMAT",
+    "PROTECTION",
+    "WITHOUT_NOISE",
+    "Federation",
+    "Learning",
+    "Privacy",
+    "Search",
+    "Signature",
+    "SignedStudy",
+    "Site",
+    "Stage",
+    "Study",
+    "merge",
+    "parse",
+    "require_current",
+    "sign",
+    "validate",
+]
+
 _SIGNATURE_PURPOSE = "study"
 _TAG_AND_CANARY = 2
 _CLOSING_ROUNDS = 16  # round numbers in which no stage uploads: sites answer them with Complete
-_LARGEST_DELTA = 1e-3
-_FOR_EVER = 366 * 86400.0
 _MAX_DOCUMENT = 64 * 1024 * 1024
-
-
-class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One member: its place in the manifest, its name, its Ed25519 identity and what it declared about its size.
-
-    Args:
-        index: 1 to 255, without gaps.
-        name: the certificate's common name.
-        identity: base64 of the 32-byte Ed25519 public key.
-        size_band: typed in by a person (for example "100-249"), never computed from a table.
-    """
-
-    index: int
-    name: str
-    identity: str
-    size_band: str
-
-
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A kind of query, how often it is summed, how often it may be uploaded, and with how much noise.
-
-    A stage begins after the round whose sum ended the stage before it, and ends when its sums are there or `uploads`
-    round numbers later: which query a round sums is a function of study, transcript and round number alone. The
-    coordinator never names it, and no site can be asked for more uploads than it reserved.
-
-    Args:
-        kind: one of `dp.queries.KINDS`.
-        account: the account that every upload charges.
-        steps: completed sums wanted.
-        uploads: uploads allowed, at least `steps`; the reservation and the noise are calibrated to this number.
-        length: coordinates of one vector.
-        sensitivity: L2 bound of one patient's contribution.
-        multiplier: standard deviation of the honest noise over `sensitivity`.
-    """
-
-    kind: str
-    account: str
-    steps: int
-    uploads: int
-    length: int
-    sensitivity: float
-    multiplier: float
-
-    @property
-    def mu_squared(self) -> float:
-        """Privacy cost μ² of all uploads of this stage together."""
-        return self.uploads / self.multiplier**2
-
-
-class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is learned: all fields of a preset, the columns in order, and the initial weights as bytes (base64)."""
-
-    preset: Mapping[str, Any]
-    features: tuple[str, ...]
-    weights: str
-
-
-class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The totals that the stages were calibrated to, and who they hold against.
-
-    Args:
-        epsilon: total for a training patient, add-or-remove-one, against the coordinator and `collusion` sites.
-        delta: its δ.
-        holdout_epsilon: total for a holdout patient.
-        holdout_delta: its δ.
-        collusion: sites whose noise is not counted on.
-        patient_cap: public cap on the patients of one site.
-    """
-
-    epsilon: float
-    delta: float
-    holdout_epsilon: float
-    holdout_delta: float
-    collusion: int
-    patient_cap: int
-
-
-class Federation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the sites meet.
-
-    Args:
-        minimum_roster: fewest sites in a round.
-        roster_changes: how often the roster may change.
-        deadline_seconds: a site that has not uploaded by then is missing.
-        patience_seconds: how long the coordinator waits for a minimum roster before it stops the study.
-        mode: A: a round opens only if everybody asked has uploaded. B: it opens without those who dropped out, at the
-            price of more noise and two more messages.
-        lane_bits: width of a coordinate inside a 64-bit word.
-    """
-
-    minimum_roster: int
-    roster_changes: int
-    deadline_seconds: float
-    patience_seconds: float
-    mode: Mode = Mode.A
-    lane_bits: int = WIDE
 
 
 class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +129,7 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 max_rounds=sum(stage.uploads for stage in self.stages) + _CLOSING_ROUNDS,
                 mode=self.federation.mode,
                 lane_bits=self.federation.lane_bits,
+                noise=self.privacy.noise,
             )
         except (SecaggError, binascii.Error) as error:
             raise StudyInvalid(f"study {self.name!r} cannot be run: {error}") from error
@@ -213,7 +148,8 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def max_words(self) -> int:
         """The longest vector of the study in 64-bit words, tag and canary included."""
-        return max(stage.length for stage in self.stages) + _TAG_AND_CANARY
+        longest = max(stage.length for stage in self.stages)
+        return word_count(longest, self.federation.lane_bits) + _TAG_AND_CANARY
 
     def stage_of(self, query: Query) -> Stage:
         """Return the stage that `query` belongs to.
@@ -223,16 +159,86 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         for stage in self.stages:
             if stage.kind == query.kind:
-                cap = self.privacy.patient_cap
-                wanted = (stage.account, stage.length, stage.sensitivity, stage.multiplier, cap)
-                asked = (query.account, query.length, query.sensitivity, query.multiplier, query.patient_cap)
+                cap, q = self.privacy.patient_cap, stage.sampling_probability
+                wanted = (stage.account, stage.length, stage.sensitivity, stage.query_multiplier, q, cap)
+                asked = (
+                    query.account,
+                    query.length,
+                    query.sensitivity,
+                    query.multiplier,
+                    query.sampling_probability,
+                    query.patient_cap,
+                )
                 if wanted == asked and 0 <= query.index < stage.steps:
                     return stage
                 break
         raise StudyInvalid(f"query {query.kind!r} number {query.index} is not the one that study {self.name!r} signed")
 
+    def delta(self, account: Account) -> float:
+        """The δ that the study states for an account."""
+        return self.privacy.delta if account is Account.TRAINING else self.privacy.holdout_delta
+
+    def filter(self, account: Account) -> Filter:
+        """What its budget must add up: the kind, and for RDP the order. Both accounts pay in one kind."""
+        del account
+        return Filter(BudgetKind(self.privacy.budget), self.privacy.order)
+
+    def event(self, stage: Stage) -> Event:
+        """What one upload of a stage costs, whatever the roster.
+
+        In narrow lanes it names the *smallest* variance of honest noise that any roster of the study gives: the cost
+        falls with it.
+
+        Raises:
+            StudyInvalid: a study without noise charges nothing.
+            ConfigError, LaneOverflow: the stage does not fit its lanes.
+        """
+        if self.privacy.noise is Noise.NONE:
+            raise StudyInvalid(f"study {self.name!r} has no noise: its uploads cost no ε, because none bounds them")
+        if self.federation.lane_bits == WIDE:
+            return event(stage.kind, stage.multiplier, sampling_probability=stage.sampling_probability)
+        cap, multiplier = self.privacy.patient_cap, stage.multiplier
+        variance = narrow_variance(self.manifest(), stage.length, cap, multiplier)
+        return NarrowEvent(stage.kind, multiplier, variance, stage.length, Account(stage.account))
+
+    def charges(self, account: Account) -> tuple[tuple[Event, int], ...]:
+        """Every upload that the study may make on an account: (event, how many). Nothing without noise."""
+        if self.privacy.noise is Noise.NONE:
+            return ()
+        return tuple((self.event(stage), stage.uploads) for stage in self.stages if stage.account == account)
+
+    def units(self, account: Account) -> int:
+        """Whole cost on one account in units of its filter, if every allowed upload is made; 0 without noise.
+
+        Raises:
+            BudgetOfAnotherKind: the declared kind of budget cannot hold a stage.
+        """
+        of = self.filter(account)
+        return sum(uploads * of.units(each) for each, uploads in self.charges(account))
+
+    def epsilon(self, account: Account) -> float:
+        """ε of all allowed uploads at the account's δ, by the budget's filter; infinite without noise."""
+        return self.epsilon_of(account, self.units(account))
+
+    def epsilon_of(self, account: Account, units: int) -> float:
+        """ε of uploads that cost so many units; infinite without noise."""
+        if self.privacy.noise is Noise.NONE:
+            return math.inf
+        return self.filter(account).epsilon(units, self.delta(account)) if units else 0.0
+
+    @property
+    def protection(self) -> str:
+        """What the noise is, in words that every artefact of the study repeats."""
+        return PROTECTION[self.privacy.noise]
+
     def mu_squared(self, account: Account) -> float:
-        """Whole cost μ² of the study on one account, if every allowed upload is made."""
+        """Whole cost μ² on one account, if every allowed upload is made.
+
+        Raises:
+            StudyInvalid: its budget is not of the kind GDP: there is no such number.
+        """
+        if self.privacy.budget != BudgetKind.GDP or self.privacy.noise is Noise.NONE:
+            raise StudyInvalid(f"study {self.name!r} is not accounted in μ²")
         return sum(stage.mu_squared for stage in self.stages if stage.account == account)
 
 
@@ -273,61 +279,9 @@ def parse(document: bytes, source: str) -> SignedStudy:
         raise StudyInvalid(f"{source}: not a study document ({error}); {again}") from error
     if signed.study.format != FORMAT:
         raise StudyInvalid(f"{source}: study format {signed.study.format!r}, this version reads {FORMAT!r}")
-    _check(signed.study, source)
-    return signed
-
-
-def _check(study: Study, source: str) -> None:
-    """Everything that can be seen without running it; what follows from the model is `nodes.protocol.check_plan`'s."""
-    for problem in (*_terms_problems(study), *_stage_problems(study)):
+    for problem in problems(signed.study):
         raise StudyInvalid(f"{source}: {problem}; ask its author for another one")
-
-
-def _terms_problems(study: Study) -> Iterator[str]:
-    try:
-        offset = dt.datetime.fromisoformat(study.not_after).utcoffset()
-    except ValueError:
-        offset = None
-    if offset is None:
-        yield "not_after must be an ISO 8601 time with a time zone"
-    federation, privacy = study.federation, study.privacy
-    if federation.lane_bits != WIDE:
-        yield (
-            f"lane_bits {federation.lane_bits}: narrow lanes are accounted in RDP, and this version's budgets are GDP; "
-            f"only {WIDE} can be charged to them"
-        )
-    if federation.mode is Mode.B and federation.minimum_roster < (needed := study.survivors_needed):
-        yield (
-            f"minimum_roster {federation.minimum_roster} is too small for mode B: a sum opens only if {needed} of the "
-            f"{len(study.sites)} sites survive the round, so that fewer must not even be asked"
-        )
-    if not (0 < federation.deadline_seconds < _FOR_EVER and 0 < federation.patience_seconds < _FOR_EVER):
-        yield "deadline_seconds and patience_seconds must be positive, at most a year"
-    for name, value in (("delta", privacy.delta), ("holdout_delta", privacy.holdout_delta)):
-        if not 0 < value <= _LARGEST_DELTA:
-            yield f"{name} must be above 0 and at most {_LARGEST_DELTA:g}"
-
-
-def _stage_problems(study: Study) -> Iterator[str]:
-    kinds = [stage.kind for stage in study.stages]
-    if len(set(kinds)) != len(kinds) or not kinds:
-        yield f"stages must be listed once each, found {kinds}"
-    for stage in study.stages:
-        if stage.account not in [account.value for account in Account]:
-            yield f"stage {stage.kind!r} charges an account {stage.account!r} that does not exist"
-        if not 0 < stage.steps <= stage.uploads:
-            yield f"stage {stage.kind!r} needs at least one step and no fewer uploads than steps"
-        if not (stage.multiplier > 0 and stage.sensitivity > 0 and stage.length > 0):
-            yield f"stage {stage.kind!r} has no noise, no bound or no length"
-            return  # its cost cannot be computed
-    declared = {
-        Account.TRAINING: (study.privacy.epsilon, study.privacy.delta),
-        Account.HOLDOUT: (study.privacy.holdout_epsilon, study.privacy.holdout_delta),
-    }
-    for account, (epsilon, delta) in declared.items():
-        real = epsilon_of(study.mu_squared(account), delta) if 0 < delta < 1 else math.inf
-        if real > epsilon * (1 + 1e-6):
-            yield f"it declares ε = {epsilon:g} for a {account.value} patient, its stages add up to {real:.4g}"
+    return signed
 
 
 def sign(signed: SignedStudy, site: str, identity: Identity) -> SignedStudy:

@@ -1,8 +1,8 @@
 """Between messages and protobuf: the only translation, checked on the way in.
 
-Each protobuf body has the fields of its message under the same names. Constructing a `secagg` message (or a `SumPart`)
-checks every field, so that nothing malformed gets past this file; what the coordinator stores and what anybody hashes
-are `secagg.messages.encode` bytes, never these.
+Each protobuf body has the fields of its message under the same names. Constructing a message (of `secagg`, a `SumPart`
+or a `Note`) checks every field, so that nothing malformed gets past this file; what the coordinator stores and what
+anybody hashes are `secagg.messages.encode` bytes, never these.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final, cast
 
-from nodes.chunks import CHUNK, Downstream, SumPart, Upstream
+from nodes.chunks import CHUNK, SumPart
+from nodes.notes import Note, Received, Sent
 from nodes.proto import federation_pb2 as pb
 from secagg.errors import PeerError
 from secagg.messages import (
@@ -51,7 +52,7 @@ __all__ = [
 MESSAGE_LIMIT: Final = 4 * CHUNK
 """Octets of the longest message in either direction; gRPC refuses a longer one before it is parsed."""
 
-UPSTREAM: Final[Mapping[str, type[Upstream]]] = {
+UPSTREAM: Final[Mapping[str, type[Sent]]] = {
     "hello": Hello,
     "bundle": Bundle,
     "encapsulations": Encapsulations,
@@ -63,10 +64,11 @@ UPSTREAM: Final[Mapping[str, type[Upstream]]] = {
     "canary_keys": CanaryKeys,
     "complete": Complete,
     "refused": Refused,
+    "note": Note,
 }
 """Every body of `ToCoordinator` and the message it carries."""
 
-DOWNSTREAM: Final[Mapping[str, type[Downstream]]] = {
+DOWNSTREAM: Final[Mapping[str, type[Received]]] = {
     "bundles": Bundles,
     "ciphertexts": Ciphertexts,
     "confirmed": Confirmed,
@@ -77,41 +79,42 @@ DOWNSTREAM: Final[Mapping[str, type[Downstream]]] = {
     "agreement": Agreement,
     "blame": Blame,
     "finish": Finish,
+    "note": Note,
 }
 """Every body of `ToSite` and the message it carries."""
 
 _BODIES: Final = {kind: name for table in (UPSTREAM, DOWNSTREAM) for name, kind in table.items()}
 
 
-def to_coordinator(message: Upstream) -> pb.ToCoordinator:
+def to_coordinator(message: Sent) -> pb.ToCoordinator:
     """Translate a site's message for the wire."""
     return cast("pb.ToCoordinator", _wrapped(pb.ToCoordinator, message))
 
 
-def from_site(wire: pb.ToCoordinator) -> Upstream:
+def from_site(wire: pb.ToCoordinator) -> Sent:
     """Translate what a site sent.
 
     Raises:
         PeerError: an empty message or one that no message of the protocol can hold.
     """
-    return cast("Upstream", _read(wire, UPSTREAM))
+    return cast("Sent", _read(wire, UPSTREAM))
 
 
-def to_site(message: Downstream) -> pb.ToSite:
+def to_site(message: Received) -> pb.ToSite:
     """Translate the coordinator's message for the wire."""
     return cast("pb.ToSite", _wrapped(pb.ToSite, message))
 
 
-def from_coordinator(wire: pb.ToSite) -> Downstream:
+def from_coordinator(wire: pb.ToSite) -> Received:
     """Translate what the coordinator sent.
 
     Raises:
         PeerError: an empty message or one that no message of the protocol can hold.
     """
-    return cast("Downstream", _read(wire, DOWNSTREAM))
+    return cast("Received", _read(wire, DOWNSTREAM))
 
 
-def _wrapped(outer: Any, message: Upstream | Downstream) -> Any:
+def _wrapped(outer: Any, message: Sent | Received) -> Any:
     return outer(**{_BODIES[type(message)]: _body(message)})
 
 

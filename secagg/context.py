@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from secagg.encoding import digest
 from secagg.errors import MisuseError, RosterRefused, RoundRefused
 from secagg.keys import Label
-from secagg.manifest import Manifest, Terms
+from secagg.manifest import Manifest, Noise, Terms
 from secagg.messages import Roster
 
 __all__ = ["Context", "check_roster", "extend", "start"]
@@ -29,7 +29,11 @@ def check_roster(manifest: Manifest, round_: int, roster: Roster) -> tuple[int, 
     if strangers := set(members) - set(manifest.indices):
         raise RosterRefused(f"round {round_}: member {min(strangers)} is not in the manifest")
     if len(members) < manifest.minimum_roster:
-        raise RosterRefused(f"round {round_}: {len(members)} sites, at least {manifest.minimum_roster} were agreed")
+        # Sums over two rosters of one model differ by one hospital's vector: exactly, if nobody adds noise.
+        why = ": without noise a sum is over all members or over nobody" if manifest.noise is Noise.NONE else ""
+        raise RosterRefused(
+            f"round {round_}: {len(members)} sites, at least {manifest.minimum_roster} were agreed{why}"
+        )
     return members
 
 
@@ -60,16 +64,16 @@ class Context:
 
         Raises:
             RoundRefused: the number is beyond the manifest's last.
-            RosterRefused: not a subset of the manifest's members, or smaller than its minimum; or smaller than all of
-                them while the terms have no noise.
-            MisuseError: `terms` were computed for a roster of another size.
+            RosterRefused: not a subset of the manifest's members, or smaller than its minimum: without noise smaller
+                than all of them.
+            MisuseError: `terms` were computed for a roster of another size, or have noise where the manifest has none
+                or the contrary.
         """
         members = check_roster(manifest, round_, roster)
-        if terms.share_variance == 0 and members != manifest.indices:
-            # Sums over two rosters of one model differ by one hospital's vector: exactly, if nobody adds noise.
-            raise RosterRefused(
-                f"round {round_}: without noise a sum is over all {len(manifest.members)} members of the study or over "
-                f"nobody; the roster has {len(members)}"
+        if (terms.share_variance == 0) is not (manifest.noise is Noise.NONE):
+            raise MisuseError(
+                f"the terms of round {round_} have noise of variance {terms.share_variance} per site, "
+                f"the manifest's noise is {manifest.noise}"
             )
         if terms.honest != manifest.honest(len(members)):
             raise MisuseError(

@@ -16,7 +16,7 @@ from secagg.encoding import digest
 from secagg.errors import ManifestError, MisuseError
 from secagg.keys import PROTOCOL_VERSION, SUITE, Label
 
-__all__ = ["MAX_MEMBERS", "MAX_ROUNDS", "Manifest", "Member", "Mode", "Terms"]
+__all__ = ["MAX_MEMBERS", "MAX_ROUNDS", "Manifest", "Member", "Mode", "Noise", "Terms"]
 
 MAX_MEMBERS: Final = 255  # Shamir x-coordinates of mode B; and 255 tags below 2**56 cannot wrap a 64-bit word
 MAX_ROUNDS: Final = 1 << 20  # bounds what a site can be made to ratchet over a run
@@ -30,6 +30,17 @@ class Mode(StrEnum):
     """One upload per step, all or nothing; nothing is ever revealed after the upload."""
     B = "B"
     """Self masks with Shamir recovery: a site that drops out of a round does not cost the others the round."""
+
+
+class Noise(StrEnum):
+    """Whose noise the privacy of a sum counts on. It is in every mask key, as the mode is."""
+
+    DISTRIBUTED = "distributed"
+    """Every member adds a share; the shares of those who cannot be missing and do not collude are counted."""
+    LOCAL = "local"
+    """Every member adds all the noise that its patients need, and counts on nobody else's."""
+    NONE = "none"
+    """Nobody adds noise. A sum hides who contributed what, not what it says: over all members or over nobody."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +84,16 @@ class Manifest:
         mode: how rounds open.
         suite: the cipher suite; never negotiated.
         lane_bits: 64 (wide lattice), 32, 21, 16, 12 or 10.
+        noise: whose noise is counted on. Without noise c = 0, n_min = n ≥ 3 and no change of the roster: two sums of
+            different members would differ by one member's vector, and a member that knows the sum knows the others'.
 
     Raises:
         ManifestError: a field is outside its range, or
 
             * n_min > n, or 2·n_min ≤ n + c: two rosters could then go on in parallel with different histories
               (two forks must share an honest site, and a site has one transcript);
-            * n_min − c < 2: a sum would show a single honest site.
+            * n_min − c < 2: a sum would show a single honest site;
+            * there is no noise, and c, n_min or the roster changes are not as above.
     """
 
     run_id: bytes
@@ -92,6 +106,7 @@ class Manifest:
     mode: Mode = Mode.A
     suite: str = SUITE
     lane_bits: int = lanes.WIDE
+    noise: Noise = Noise.DISTRIBUTED
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -116,6 +131,8 @@ class Manifest:
             yield f"suite {self.suite!r} is not {SUITE}: a suite is never negotiated"
         if self.mode not in tuple(Mode):
             yield f"mode {self.mode!r} is neither A nor B"
+        if self.noise not in tuple(Noise):
+            yield f"noise {self.noise!r} is none of {', '.join(Noise)}"
         if self.lane_bits not in lanes.WIDTHS:
             yield f"lane_bits {self.lane_bits!r} is not one of {', '.join(map(str, lanes.WIDTHS))}"
 
@@ -132,7 +149,14 @@ class Manifest:
 
     def _bound_problems(self) -> Iterator[str]:
         n, c, smallest = len(self.members), self.collusion, self.minimum_roster
-        if c < 1:
+        if self.noise is Noise.NONE:
+            if c or smallest != n or n < 3 or self.roster_changes:
+                yield (
+                    f"without noise a sum is over all members of one fixed roster of 3 or more, nobody may collude and "
+                    f"nobody may leave; here are {n} members, minimum_roster {smallest}, collusion {c} and "
+                    f"{self.roster_changes} roster changes"
+                )
+        elif c < 1:
             yield "collusion must be at least 1: a curious site always knows its own contribution"
         if smallest > n:
             yield f"minimum_roster {smallest} is larger than the {n} members"
@@ -160,8 +184,11 @@ class Manifest:
     def honest(self, roster: int) -> int:
         """Return h, the noise shares that whoever opens a sum over a roster of this size cannot do without.
 
-        Mode A: |R| − c, because only a complete roster opens. Mode B: t − c, because t survivors suffice.
+        Mode A: |R| − c, because only a complete roster opens. Mode B: t − c, because t survivors suffice. Local
+        noise: 1, its own. No noise: none.
         """
+        if self.noise is not Noise.DISTRIBUTED:
+            return 1 if self.noise is Noise.LOCAL else 0
         return (roster if self.mode is Mode.A else self.threshold) - self.collusion
 
     def digest(self) -> bytes:
@@ -183,6 +210,7 @@ class Manifest:
             self.roster_changes,
             self.max_rounds,
             self.lane_bits,
+            self.noise,
         )
 
     @cached_property
@@ -221,9 +249,9 @@ class Terms:
     Args:
         query: 32 octets, digest of the query.
         length: d ≥ 1 coordinates.
-        share_variance: σ_i² of one site's noise, in lattice units squared.
+        share_variance: σ_i² of one site's noise, in lattice units squared; 0 without noise.
         honest: h of :meth:`Manifest.honest`, how many shares the noise counts on.
-        steps: lattice steps per unit of sensitivity.
+        steps: lattice steps per unit of sensitivity; in narrow lanes times 2²⁴.
         clamp: largest |coordinate| of one site before noise, in lattice units.
         total_bound: |coordinate of the sum| never exceeds it, < 2**47.
 

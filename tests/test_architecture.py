@@ -319,7 +319,7 @@ def test_commands_that_messages_and_pages_recommend_exist(files: list[Path]) -> 
         for path in files
         if path.suffix in {".py", ".md", ".j2", ".html"}
         for group, command in re.findall(
-            r"(?:`|\$ |run: | {2})haemfed ([a-z]+) ([a-z]+)", path.read_text(encoding="utf-8")
+            r"(?:`|\$ |run: | {2})haemfed ([a-z]+) ([a-z-]+)", path.read_text(encoding="utf-8")
         )
         if group in groups and command not in groups[group]
     ]

@@ -12,7 +12,7 @@ from typing import Annotated
 import click
 import typer
 
-from nodes.cli import audit, budget, coordinator, demo, harmonize, model, site, study
+from nodes.cli import audit, budget, coordinator, demo, harmonize, model, plan, site, study
 from nodes.cli.terminal import show_error
 from nodes.errors import InternalError, Interrupted, NodeError, from_core
 
@@ -30,6 +30,7 @@ app.add_typer(harmonize.app, name="harmonize", help="From a source to the canoni
 app.add_typer(model.app, name="model", help="Look at and use a trained model.")
 app.add_typer(budget.app, name="budget", help="What was granted, reserved and spent.")
 app.add_typer(audit.app, name="audit", help="Certificates and DPO reports.")
+study.app.command(name="plan")(plan.plan)
 app.command(name="demo")(demo.demo)
 
 

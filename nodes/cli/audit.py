@@ -46,10 +46,16 @@ def certify(
     from nodes.auditing import self_check
     from nodes.places import Places
     from nodes.reporting import certify as issue
+    from nodes.reporting import report_without_noise
     from nodes.results import load_results
+    from secagg.manifest import Noise
 
     settings = options.site(config)
     plan = studies.validate(studies.parse(files.read(study), str(study)), str(study))
+    if plan.privacy.noise is Noise.NONE:
+        report = report_without_noise(settings, plan, now=options.now())
+        out.print(f"{plan.protection}; there is no certificate of such a run\nreport      {report}")
+        raise typer.Exit(1)
     _, model, _ = load_results(Places(settings.paths), plan)
     limits = policies.load(policy)
     done = issue(
@@ -95,8 +101,8 @@ def verify(
     predicate = checked.statement.predicate
     out.print(f"{checked.outcome}: {predicate.verdict.headline()}")
     for claim in predicate.evidence.claims:
-        against = f"{claim.adjacency}, {claim.collusion} colluding site(s)"
-        out.print(f"  {claim.account}: ε = {claim.epsilon:.2f} at δ = {claim.delta:g}, {against}")
+        against = f"{claim.adjacency}, {claim.collusion} colluding site(s), budget of {claim.budget}"
+        out.print(f"  {claim.account}: ε = {claim.epsilon:.2f} at δ = {claim.delta:g}, {against}; {claim.noise}")
     judged = f"policy {predicate.verdict.policy} version {predicate.verdict.policy_version}"
     out.print(f"  valid {predicate.issued} to {predicate.expires}; {judged}")
     raise typer.Exit(_STATUS.get(str(checked.outcome), 1))

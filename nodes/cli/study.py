@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -11,14 +11,10 @@ from rich.table import Table
 from nodes.cli import options
 from nodes.cli.terminal import out
 
-app = typer.Typer(no_args_is_help=True)
+if TYPE_CHECKING:
+    from nodes.study import Search
 
-_MODES = {
-    "A": "a round opens only with the upload of every hospital asked, at least {least} of {n}; else it is given up "
-    "and its uploads stay charged",
-    "B": "a round opens without those who drop out of it, as long as {least} of {n} hospitals are left; the price is "
-    "more noise and two more messages a round",
-}
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -26,38 +22,19 @@ def show(study: options.StudyArgument) -> None:
     """Print what a study would release, to whom, and at what cost."""
     from rich.markup import escape
 
-    from audits.report_data import epsilon_views
-    from dp.budget import epsilon_of
-    from dp.queries import Account
-    from nodes import files
+    from nodes import files, showing
     from nodes import study as studies
 
     signed = studies.parse(files.read(study), str(study))
     plan = signed.study
     out.print(f"[bold]{escape(plan.name)}[/]  digest {plan.digest().hex()}")
     out.print(escape(plan.purpose))
-    table = Table("stage", "account", "sums", "uploads", "coordinates", "noise multiplier", "μ of all uploads")
+    table = Table(*showing.COLUMNS)
     for stage in plan.stages:
-        table.add_row(
-            escape(stage.kind),
-            stage.account,
-            str(stage.steps),
-            str(stage.uploads),
-            str(stage.length),
-            f"{stage.multiplier:.3f}",
-            f"{stage.mu_squared**0.5:.3f}",
-        )
+        table.add_row(*map(escape, showing.row(plan, stage)))
     out.print(table)
-    n = len(plan.sites)
-    honest = plan.manifest().honest(n)
-    out.print(f"mode {plan.federation.mode}: {_MODES[plan.federation.mode].format(least=plan.fewest_in_a_sum, n=n)}")
-    out.print(f"noise: the shares of {honest} honest hospitals are counted on")
-    for account, delta in ((Account.TRAINING, plan.privacy.delta), (Account.HOLDOUT, plan.privacy.holdout_delta)):
-        total = plan.mu_squared(account)
-        cost = f"μ² = {total:.4f}, ε = {epsilon_of(total, delta):.3f} at δ = {delta:g}"
-        out.print(f"{account.value} patient, add or remove one: {cost}")
-        for view in epsilon_views(total**0.5, roster=n, collusion=plan.privacy.collusion, honest=honest):
-            out.print(f"  μ = {view.mu:.3f}  against {view.against[0].lower()}{view.against[1:]}")
+    for line in showing.terms(plan):
+        out.print(escape(line))
     signers = {entry.site for entry in signed.signatures}
     for site in plan.sites:
         out.print(f"  {site.index}  {escape(site.name)}  {'signed' if site.name in signers else 'not signed'}")
@@ -110,6 +87,20 @@ def draft(
     days: Annotated[int, typer.Option(min=1, help="Days until the study expires.")] = 90,
     run_number: Annotated[int, typer.Option(min=1, help="1 for the first run of this study.")] = 1,
     mode: options.ModeOption = "A",
+    noise: Annotated[
+        Literal["distributed", "local", "none"], typer.Option(help="Who adds it; local is a comparison mode.")
+    ] = "distributed",
+    budget: Annotated[Literal["GDP", "RDP"], typer.Option(help="Kind of budget that pays: GDP or RDP.")] = "GDP",
+    order: Annotated[int, typer.Option(help="Order of an RDP budget, 2 to 256.")] = 0,
+    sampling: Annotated[
+        float, typer.Option(help="Probability of a patient to be in a training step; needs RDP.")
+    ] = 1.0,
+    lane_bits: Annotated[int, typer.Option(help="64, or 32, 21, 16, 12 or 10 for narrow lanes, which need RDP.")] = 64,
+    patient_cap: Annotated[int, typer.Option(help="Public cap on the patients of one hospital.")] = 4096,
+    hospitals_per_patient: Annotated[int, typer.Option(help="At how many of them one patient may be known.")] = 1,
+    search: Annotated[
+        str | None, typer.Option(help="LAW=MEAN if this is one run of a search: geometric, poisson or logarithmic.")
+    ] = None,
 ) -> None:
     """Write a study for others to sign. Every number in it is public and was chosen by a person."""
     import datetime as dt
@@ -121,8 +112,8 @@ def draft(
     from nodes.errors import StudyInvalid
     from nodes.protocol import Terms
     from nodes.protocol import draft as write
-    from nodes.study import SignedStudy
-    from secagg.manifest import Mode
+    from nodes.study import SignedStudy, parse
+    from secagg.manifest import Mode, Noise
 
     members = []
     for entry in sites:
@@ -144,14 +135,37 @@ def draft(
             holdout_epsilon=epsilon,
             holdout_delta=delta,
             declared_patients=patients,
+            patient_cap=patient_cap,
             mode=Mode(mode),
+            noise=Noise(noise),
+            budget=budget,
+            order=order,
+            sampling_probability=sampling,
+            lane_bits=lane_bits,
+            hospitals_per_patient=hospitals_per_patient,
+            search=_search(search),
         ),
         seed=os.urandom(32),
         not_after=expires.isoformat(timespec="seconds"),
         run_number=run_number,
     )
-    files.write(target, SignedStudy(study).to_json())
+    document = SignedStudy(study).to_json()
+    parse(document, str(target))  # what nobody would read is not written
+    files.write(target, document)
     out.print(f"wrote {target}: {len(members)} hospitals, digest {study.digest().hex()[:16]}; every site signs it next")
+
+
+def _search(text: str | None) -> Search | None:
+    from nodes.errors import StudyInvalid
+    from nodes.study import Search
+
+    if text is None:
+        return None
+    law, _, mean = text.partition("=")
+    try:
+        return Search(law, float(mean))
+    except ValueError:
+        raise StudyInvalid(f"--search {text}: write LAW=MEAN, for example geometric=10") from None
 
 
 @app.command()
@@ -159,10 +173,10 @@ def close(
     study: options.StudyArgument,
     config: options.SiteOption = Path("site.toml"),
 ) -> None:
-    """Give up a run that began here: erase its keys for ever and free what it did not use."""
+    """Give up a run that began here: erase its keys for ever. `haemfed budget show` says what that cost."""
     from nodes import files
     from nodes import study as studies
-    from nodes.accounts import Accounts
+    from nodes.accounts import of
     from nodes.ending import end
     from nodes.errors import StudyStopped
     from nodes.store import SiteStore
@@ -170,8 +184,8 @@ def close(
     settings = options.site(config)
     plan = studies.parse(files.read(study), str(study)).study
     with files.lock(settings.data_dir), SiteStore(settings.paths.database) as store:
-        accounts = Accounts(store, options.now)
+        accounts = of(settings, store, options.now)
         if not accounts.is_open(plan.run_id):
             raise StudyStopped(f"no run of {plan.name!r} is open at {settings.name}; nothing was changed")
         end(accounts, plan, settings.paths.session(plan.run_id), "stopped: given up by a person")
-    out.print(f"{settings.name}: closed; what it had not used is free again")
+    out.print(f"{settings.name}: closed; `haemfed budget show` says what it cost")

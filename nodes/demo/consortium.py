@@ -12,9 +12,9 @@ from pathlib import Path
 
 from harmonize.profile import load as load_profile
 from models.presets import PRESETS, Preset
+from nodes import accounts as ledgers
 from nodes import enrolment, files, tls
 from nodes import study as studies
-from nodes.accounts import Accounts
 from nodes.config import CoordinatorConfig, SiteConfig, load
 from nodes.demo import sources
 from nodes.demo.cohort import Hospital
@@ -26,6 +26,7 @@ from nodes.provision import create_coordinator, create_site
 from nodes.signing import approve_and_sign
 from nodes.store import SiteStore
 from nodes.study import Study
+from secagg.manifest import Noise
 
 PROFILE = "aml"
 PRESET = "aml-small"
@@ -46,6 +47,7 @@ allowed_profiles = ["{profile}"]
 allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
                        "score-histogram-members", "score-histogram-nonmembers"]
 minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
+allow_without_dp = {without_dp}
 
 [accounts.training]
 max_epsilon_per_study = {epsilon}
@@ -154,13 +156,15 @@ def _prepare(
         epsilon=terms.epsilon,
         total=terms.epsilon,
         delta=terms.delta,
+        without_dp=str(terms.noise is Noise.NONE).lower(),
     )
     pins = "".join(f'{name} = "{fingerprint(key)}"\n' for name, key in identities.items() if name != hospital.name)
     files.write(config.paths.policy, (limits + pins).encode())
     with SiteStore(config.paths.database) as store:
-        accounts = Accounts(store, lambda: now)
-        accounts.grant("training", terms.epsilon, terms.delta)
-        accounts.grant("holdout", terms.holdout_epsilon, terms.holdout_delta)
+        accounts = ledgers.of(config, store, lambda: now)
+        kind, order = terms.budget, terms.order
+        accounts.grant("training", terms.epsilon, terms.delta, kind=kind, order=order)
+        accounts.grant("holdout", terms.holdout_epsilon, terms.holdout_delta, kind=kind, order=order)
     how = sources.dialect(rank)
     mapping = sources.write(hospital, folder / "source", how)
     table = harmonise(config, mapping, PROFILE, read_policy(config.paths.policy))

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ToCoordinator(_message.Message):
-    __slots__ = ("hello", "bundle", "encapsulations", "confirmations", "ready", "part", "consent", "shares", "canary_keys", "complete", "refused")
+    __slots__ = ("hello", "bundle", "encapsulations", "confirmations", "ready", "part", "consent", "shares", "canary_keys", "complete", "refused", "note")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     ENCAPSULATIONS_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,7 @@ class ToCoordinator(_message.Message):
     CANARY_KEYS_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     bundle: Bundle
     encapsulations: Encapsulations
@@ -30,10 +31,11 @@ class ToCoordinator(_message.Message):
     canary_keys: CanaryKeys
     complete: Complete
     refused: Refused
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., bundle: _Optional[_Union[Bundle, _Mapping]] = ..., encapsulations: _Optional[_Union[Encapsulations, _Mapping]] = ..., confirmations: _Optional[_Union[Confirmations, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., consent: _Optional[_Union[Consent, _Mapping]] = ..., shares: _Optional[_Union[Shares, _Mapping]] = ..., canary_keys: _Optional[_Union[CanaryKeys, _Mapping]] = ..., complete: _Optional[_Union[Complete, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+    note: Note
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., bundle: _Optional[_Union[Bundle, _Mapping]] = ..., encapsulations: _Optional[_Union[Encapsulations, _Mapping]] = ..., confirmations: _Optional[_Union[Confirmations, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., consent: _Optional[_Union[Consent, _Mapping]] = ..., shares: _Optional[_Union[Shares, _Mapping]] = ..., canary_keys: _Optional[_Union[CanaryKeys, _Mapping]] = ..., complete: _Optional[_Union[Complete, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., note: _Optional[_Union[Note, _Mapping]] = ...) -> None: ...
 
 class ToSite(_message.Message):
-    __slots__ = ("bundles", "ciphertexts", "confirmed", "invite", "sum_part", "step", "survivors", "agreement", "blame", "finish")
+    __slots__ = ("bundles", "ciphertexts", "confirmed", "invite", "sum_part", "step", "survivors", "agreement", "blame", "finish", "note")
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
     CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +46,7 @@ class ToSite(_message.Message):
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     BLAME_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     bundles: Bundles
     ciphertexts: Ciphertexts
     confirmed: Confirmed
@@ -54,7 +57,8 @@ class ToSite(_message.Message):
     agreement: Agreement
     blame: Blame
     finish: Finish
-    def __init__(self, bundles: _Optional[_Union[Bundles, _Mapping]] = ..., ciphertexts: _Optional[_Union[Ciphertexts, _Mapping]] = ..., confirmed: _Optional[_Union[Confirmed, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., sum_part: _Optional[_Union[SumPart, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., survivors: _Optional[_Union[Survivors, _Mapping]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ..., blame: _Optional[_Union[Blame, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
+    note: Note
+    def __init__(self, bundles: _Optional[_Union[Bundles, _Mapping]] = ..., ciphertexts: _Optional[_Union[Ciphertexts, _Mapping]] = ..., confirmed: _Optional[_Union[Confirmed, _Mapping]] = ..., invite: _Optional[_Union[Invite, _Mapping]] = ..., sum_part: _Optional[_Union[SumPart, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., survivors: _Optional[_Union[Survivors, _Mapping]] = ..., agreement: _Optional[_Union[Agreement, _Mapping]] = ..., blame: _Optional[_Union[Blame, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., note: _Optional[_Union[Note, _Mapping]] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("member", "octets")
@@ -295,3 +299,11 @@ class Finish(_message.Message):
     sums: int
     reason: str
     def __init__(self, sums: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Note(_message.Message):
+    __slots__ = ("member", "octets")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    OCTETS_FIELD_NUMBER: _ClassVar[int]
+    member: int
+    octets: bytes
+    def __init__(self, member: _Optional[int] = ..., octets: _Optional[bytes] = ...) -> None: ...

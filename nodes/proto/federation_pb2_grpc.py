@@ -35,7 +35,7 @@ class FederationStub:
             channel: A grpc.Channel.
         """
         self.Session = channel.stream_stream(
-                '/haemfed.federation.v2.Federation/Session',
+                '/haemfed.federation.v3.Federation/Session',
                 request_serializer=nodes_dot_proto_dot_federation__pb2.ToCoordinator.SerializeToString,
                 response_deserializer=nodes_dot_proto_dot_federation__pb2.ToSite.FromString,
                 _registered_method=True)
@@ -60,9 +60,9 @@ def add_FederationServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'haemfed.federation.v2.Federation', rpc_method_handlers)
+            'haemfed.federation.v3.Federation', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('haemfed.federation.v2.Federation', rpc_method_handlers)
+    server.add_registered_method_handlers('haemfed.federation.v3.Federation', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -83,7 +83,7 @@ class Federation:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/haemfed.federation.v2.Federation/Session',
+            '/haemfed.federation.v3.Federation/Session',
             nodes_dot_proto_dot_federation__pb2.ToCoordinator.SerializeToString,
             nodes_dot_proto_dot_federation__pb2.ToSite.FromString,
             options,

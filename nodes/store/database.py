@@ -29,7 +29,7 @@ from nodes.files import storage_errors
 __all__ = ["HEADS", "Database", "Role", "Store"]
 
 Role = Literal["site", "coordinator"]
-HEADS: Final[dict[Role, str]] = {"site": "site_0002", "coordinator": "coordinator_0002"}
+HEADS: Final[dict[Role, str]] = {"site": "site_0003", "coordinator": "coordinator_0002"}
 """Newest migration of each schema; a test holds it to ``nodes/migrations``."""
 
 _PATIENCE_MS: Final = 10_000  # another process of ours (a command beside the daemon) holds it for milliseconds

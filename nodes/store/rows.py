@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["CoordinatorRun", "LedgerRow", "SiteRun", "StoredSetup", "StoredSum", "StoredUpload", "SumEntry"]
+__all__ = [
+    "CoordinatorRun",
+    "LedgerRow",
+    "SiteRun",
+    "StoredSetup",
+    "StoredSum",
+    "StoredUpload",
+    "SumEntry",
+    "WitnessedRow",
+]
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,23 @@ class SiteRun:
     last_round: int
     sums: int
     outcome: str | None
+
+
+@dataclass(frozen=True)
+class WitnessedRow:
+    """What another site said last about its ledger, as it said it.
+
+    Args:
+        identity: its Ed25519 public key, 32 bytes.
+        sequence: number of the last entry of its ledger.
+        statement: what it signed.
+        signature: 64 bytes.
+    """
+
+    identity: bytes
+    sequence: int
+    statement: bytes
+    signature: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

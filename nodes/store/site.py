@@ -6,6 +6,7 @@ The database holds these rules too (foreign keys, triggers), so that no other pr
 """
 
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.engine import URL
@@ -13,10 +14,12 @@ from sqlalchemy.engine import URL
 from nodes.errors import InternalError, PeerProblem, PolicyRefusal, StorageProblem, StudyStopped
 from nodes.store import sums
 from nodes.store.database import Database, Store
-from nodes.store.rows import LedgerRow, SiteRun, StoredSum, StoredUpload
-from nodes.store.tables import Approval, Ledger, Run, Sum, Upload
+from nodes.store.rows import LedgerRow, SiteRun, StoredSum, StoredUpload, WitnessedRow
+from nodes.store.tables import Approval, Ledger, Run, Sum, Upload, Witnessed
 
 __all__ = ["SiteStore"]
+
+_RECOVERY: Final = "recover"
 
 
 class SiteStore(Store):
@@ -222,11 +225,38 @@ class SiteStore(Store):
         with self._database.read() as connection:
             return sums.at(connection, Sum, run_id, position)
 
+    # Other sites' ledgers.
+
+    def witnessed(self, identity: bytes) -> WitnessedRow | None:
+        """Return what is held of the ledger of a site, or None if it never said anything here."""
+        with self._database.read() as connection:
+            columns = select(Witnessed.identity, Witnessed.sequence, Witnessed.statement, Witnessed.signature)
+            found = connection.execute(columns.where(Witnessed.identity == identity)).first()
+        return None if found is None else WitnessedRow(*found)
+
+    def witness(self, row: WitnessedRow) -> None:
+        """Hold a statement instead of the one before; when this returns it is on the disk and may be answered for.
+
+        Raises:
+            InternalError: a later one is held: whoever calls this has compared the two.
+        """
+        with self._database.write() as connection:
+            held = connection.scalar(select(Witnessed.sequence).where(Witnessed.identity == row.identity))
+            values = {"sequence": row.sequence, "statement": row.statement, "signature": row.signature}
+            if held is None:
+                connection.execute(insert(Witnessed).values(identity=row.identity, **values))
+            elif row.sequence < held:
+                raise InternalError(f"a statement about entry {row.sequence} cannot replace one about entry {held}")
+            else:
+                connection.execute(update(Witnessed).where(Witnessed.identity == row.identity).values(**values))
+
     def _append(self, connection: Connection, row: LedgerRow) -> None:
         last = connection.execute(
             select(Ledger.sequence, Ledger.hash).order_by(Ledger.sequence.desc()).limit(1)
         ).first()
-        if row.sequence != (0 if last is None else last.sequence + 1) or (
+        following = 0 if last is None else last.sequence + 1
+        # A recovery alone leaves numbers out: those of the entries that are lost here and that peers have seen.
+        if (row.sequence < following if row.kind == _RECOVERY else row.sequence != following) or (
             last is not None and row.previous != last.hash
         ):
             raise StorageProblem(

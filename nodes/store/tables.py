@@ -17,6 +17,7 @@ __all__ = [
     "SiteTables",
     "Sum",
     "Upload",
+    "Witnessed",
 ]
 
 # SQLite numbers rows by itself only in a column declared INTEGER.
@@ -87,6 +88,17 @@ class Sum(SiteTables):
     roster: Mapped[str] = mapped_column(Text)
     survivors: Mapped[str] = mapped_column(Text)
     words: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Witnessed(SiteTables):
+    """The newest statement that another site's ledger made here, signed by that site; it never goes back."""
+
+    __tablename__ = "witnessed"
+
+    identity: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    statement: Mapped[bytes] = mapped_column(LargeBinary)
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class CoordinatorTables(DeclarativeBase):

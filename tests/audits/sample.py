@@ -17,6 +17,7 @@ from audits.ledger import recount
 from audits.mechanism import PathRun, conformance, null_contributions
 from audits.report_data import (
     AccountBudget,
+    Accounting,
     CertificateNote,
     LocalFindings,
     ReleasedScore,
@@ -192,11 +193,36 @@ def report(found: ReleasableEvidence | None = None, name: str = "research") -> R
             AccountBudget("holdout", 1e-5, granted=0.6, spent=0.236, reserved=0.0, this_study=0.236),
         ),
         runs=tuple(
-            RunLine("7f3a91", stage, account, up, done, z, math.sqrt(up) / z, leaves)
+            RunLine(
+                "7f3a91",
+                stage,
+                account,
+                up,
+                done,
+                z,
+                math.sqrt(up) / z,
+                gaussian.epsilon_of(math.sqrt(up) / z, 1e-5),
+                gaussian.epsilon_of(math.sqrt(up) / z, 1e-6),
+                leaves,
+            )
             for stage, account, up, done, z, leaves in lines
         ),
         training_views=epsilon_views(training.mu, roster=6, collusion=1),
         holdout_views=epsilon_views(holdout.mu, roster=6, collusion=1),
+        accounting=tuple(
+            Accounting(
+                each.account,
+                each.budget,
+                each.epsilon,
+                each.delta,
+                each.epsilon_at(1e-6),
+                each.epsilon,
+                gaussian.epsilon_of(2 * each.mu, 1e-5),
+                2,
+                gaussian.epsilon_of(2 * each.mu, 1e-5),
+            )
+            for each in found.claims
+        ),
         scores=(
             ReleasedScore("C-index, within hospitals", 0.652, 0.571, 0.733, "patients and noise; 0.5 is a coin"),
             ReleasedScore("Alive after 1 year, observed", 0.41, 0.29, 0.53, "predicted 0.44"),

@@ -4,7 +4,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["gaussian", "interval", "mechanism", "report_data"])
+@pytest.mark.parametrize("name", ["ceilings", "gaussian", "interval", "mechanism", "renyi", "views"])
 def test_examples_in_the_text_are_true(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"audits.{name}"))
     assert result.attempted > 0

@@ -6,7 +6,8 @@ import pytest
 
 from audits.ledger import examine, privacy_loss_distribution, recount
 from dp import ledger
-from dp.events import Account, GaussianEvent
+from dp.budget import BudgetKind, Filter
+from dp.events import Account, GaussianEvent, NarrowEvent, event
 
 RUN, STUDY = "7f" * 32, "a1" * 32
 GRADIENT = GaussianEvent("gradient", 17.0, Account.TRAINING)
@@ -76,3 +77,40 @@ def test_accountants_that_differ_do_not_agree(wrong: float) -> None:
 
     found = recount([(GRADIENT, 60)], head="", entries=1, delta=1e-5, second=second)
     assert not found.accounts[0].agree
+
+
+# --- RDP accounts ----------------------------------------------------------------------------------
+
+RDP16 = Filter(BudgetKind.RDP, 16)
+POISSON = event("gradient", 5.0, sampling_probability=0.3)
+NARROW = NarrowEvent("gradient", 17.3, 784, 7500, Account.TRAINING)
+
+
+@pytest.mark.parametrize("release", [GRADIENT, POISSON, NARROW])
+def test_every_event_of_an_rdp_account_is_recounted_at_its_order(release: Any) -> None:
+    found = recount([(release, 60)], head="", entries=1, delta=1e-5, filters={"training": RDP16})
+    (training,) = found.accounts
+    assert (training.mu, training.order, training.uploads, training.agree) == (None, 16, 60, True)
+    assert training.epsilon == pytest.approx(RDP16.epsilon(60 * RDP16.units(release), 1e-5), rel=1e-3)
+    assert training.second_epsilon == pytest.approx(training.epsilon, rel=1e-6)
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("release", [POISSON, NARROW])
+def test_what_an_account_cannot_hold_is_a_problem(release: Any) -> None:
+    found = recount([(release, 60), (CONCORDANCE, 1)], head="", entries=1, delta=1e-5)
+    assert [account.account for account in found.accounts] == ["holdout"]
+    assert len(found.problems) == 1
+    assert "cannot hold" in found.problems[0]
+
+
+def test_the_order_comes_from_the_ledgers_own_grant() -> None:
+    entries: list[ledger.Entry] = []
+    for item in (
+        ledger.Grant(Account.TRAINING, 4.0, 1e-5, BudgetKind.RDP, 16),
+        ledger.Reserve(STUDY, RUN, (ledger.Stage(POISSON, 10),)),
+        ledger.Upload(STUDY, RUN, 0, "0c" * 32, POISSON),
+    ):
+        entries.append(ledger.append(entries, item.KIND, item.body(), f"2026-11-25T10:{len(entries):02d}:00Z"))
+    (training,) = examine(entries, run=RUN, delta=1e-5).accounts
+    assert (training.order, training.uploads, training.agree) == (16, 1, True)

@@ -118,7 +118,7 @@ def test_the_same_data_give_the_same_bytes() -> None:
 def test_the_json_holds_the_same_data() -> None:
     body = json.loads(report.to_json(DATA))
     assert body["handling"].startswith("For this site only")
-    assert body["schema"] == "haemfed/dpo-report/v1"
+    assert body["schema"] == "haemfed/dpo-report/v2"
     assert body["training_views"][1]["epsilon_5"] == DATA.training_views[1].epsilon_5
     assert body["evidence"]["attack"]["auc"]["high"] == DATA.evidence.attack.auc.high
     assert body["verdict"]["outcome"] == "PASS"

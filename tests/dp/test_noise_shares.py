@@ -245,3 +245,30 @@ def test_known_share() -> None:
     assert hashlib.sha256(share.astype("<i8").tobytes()).hexdigest() == (
         "2fccdc39dfdab287f55d21f7a70de95364afccebecf276e019bf07fbafba96ff"
     )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 2**16), multiplier=st.floats(0.5, 1e3), cap=st.integers(1, 5000), roster=st.integers(1, 24)
+)
+def test_local_noise_is_one_share_counted_alone(*, length: int, multiplier: float, cap: int, roster: int) -> None:
+    query = Query("gradient", 0, length, 3.0, multiplier, ACCOUNT_OF["gradient"], cap)
+    try:
+        found = noise_shares.local_lattice(query, roster)
+    except ConfigError:
+        return
+    assert (found.honest, found.share_variance) == (1, SHARE_VARIANCE)
+    assert found.multiplier(query) >= multiplier
+    assert found.noise_std(query, 1) >= 3.0 * multiplier
+    assert found.total_bound == roster * (cap * found.steps + SHARE_BOUND) < 2**47
+
+
+@given(cap=st.integers(1, 2**21), roster=st.integers(1, 255))
+def test_a_lattice_without_noise_is_the_finest_that_fits(cap: int, roster: int) -> None:
+    query = Query("gradient", 0, 3, 3.0, 1.0, ACCOUNT_OF["gradient"], cap)
+    found = noise_shares.exact_lattice(query, roster)
+
+    assert (found.honest, found.share_variance) == (0, 0)
+    assert found.steps >= 2**18 - 2**10
+    assert found.total_bound == roster * cap * found.steps < 2**47 <= roster * cap * (found.steps + 1)
+    assert found.multiplier(query) == found.noise_std(query, roster) == 0.0

@@ -10,13 +10,15 @@ import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 
+from dp.bookkeeping import ClippedGradients
 from dp.central import CentralSum, UnprotectedSum
 from dp.errors import MisuseError, UploadsExhausted
-from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer, per_patient_gradients
+from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer
 from dp.queries import Float64, Query, SecureSum
+from dp.sampling import FULL_BATCH, Poisson
 
 from .conftest import MakeQuery
-from .test_clipping import cohort, net
+from .test_bookkeeping import cohort, net, squared
 
 CLIP = 2.0
 LENGTH = 57
@@ -43,33 +45,32 @@ class Recorder:
 def build(
     query: MakeQuery,
     secure_sum: SecureSum,
+    patients: tuple[torch.Tensor, torch.Tensor],
     *,
-    model: torch.nn.Module = None,
     rule: Momentum | Adam = None,
     normaliser: float = 100.0,
+    sampler: Any = FULL_BATCH,
+    calls: list[int] | None = None,
     **changes: Any,
 ) -> tuple[torch.nn.Module, SecureSumOptimizer]:
-    model = model or per_patient_gradients(net())
+    model = net()
     fields = {"sensitivity": CLIP, "length": LENGTH} | changes
+
+    def loss(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if calls is not None:
+            calls.append(1)
+        return squared(network, x, y)
+
     optimizer = SecureSumOptimizer(
         PublicUpdate(model.parameters(), rule or Momentum(0.1)),
-        clip=CLIP,
+        ClippedGradients(model, loss, clip=CLIP, block=64),
+        patients,
         normaliser=normaliser,
         secure_sum=secure_sum,
         query=lambda index: query(index=index, **fields),
+        sampler=sampler,
     )
     return model, optimizer
-
-
-def closure_for(
-    model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, calls: list[int] | None = None
-) -> Callable[[], None]:
-    def closure() -> None:
-        if calls is not None:
-            calls.append(1)
-        ((model(x)[:, 0] - y) ** 2).sum().backward()
-
-    return closure
 
 
 def flat(model: torch.nn.Module) -> Float64:
@@ -77,11 +78,10 @@ def flat(model: torch.nn.Module) -> Float64:
 
 
 def test_one_step_is_clip_sum_divide_update(query: MakeQuery) -> None:
-    x, y = cohort(50)
     door = Recorder()
-    model, optimizer = build(query, door, rule=Momentum(0.5, decay=0.0), normaliser=40.0)
+    model, optimizer = build(query, door, cohort(50), rule=Momentum(0.5, decay=0.0), normaliser=40.0)
     before = flat(model)
-    optimizer.step(closure_for(model, x, y))
+    optimizer.step()
 
     assert np.array_equal(flat(model), before - 0.5 * (door.sent[0] / 40.0))
     assert [q.index for q in door.queries] == [0]
@@ -98,65 +98,59 @@ def test_training_equals_opacus_without_noise(query: MakeQuery) -> None:
         expected_batch_size=None,
         loss_reduction="sum",
     )
-    model, optimizer = build(query, UnprotectedSum(), rule=Momentum(0.01, decay=0.0), normaliser=1.0)
+    model, optimizer = build(query, UnprotectedSum(), (x, y), rule=Momentum(0.01, decay=0.0), normaliser=1.0)
     for _ in range(20):
         oracle.zero_grad()
-        closure_for(theirs, x, y)()
+        squared(theirs, x, y).sum().backward()
         oracle.step()
-        optimizer.step(closure_for(model, x, y))
+        optimizer.step()
 
     assert flat(model) == pytest.approx(flat(theirs), rel=1e-4, abs=1e-5)
 
 
 def test_a_replayed_step_never_looks_at_patients(query: MakeQuery) -> None:
-    x, y = cohort(30)
     calls = []
     recorded = Recorder()
-    first, optimizer = build(query, recorded)
+    first, optimizer = build(query, recorded, cohort(30))
     for _ in range(3):
-        optimizer.step(closure_for(first, x, y))
-    again, optimizer = build(query, Recorder(replay=dict(enumerate(recorded.sent))))
+        optimizer.step()
+    again, optimizer = build(query, Recorder(replay=dict(enumerate(recorded.sent))), cohort(30), calls=calls)
     for _ in range(3):
-        optimizer.step(closure_for(again, x, y, calls))
+        optimizer.step()
 
     assert calls == []
     assert np.array_equal(flat(first), flat(again))
 
 
 def test_an_aborted_round_asks_again_and_gets_the_same(query: MakeQuery) -> None:
-    x, y = cohort(30)
     door = Recorder(attempts=3)
-    model, optimizer = build(query, door)
-    optimizer.step(closure_for(model, x, y))
+    _, optimizer = build(query, door, cohort(30))
+    optimizer.step()
 
     assert np.array_equal(door.sent[0], door.sent[2])
 
 
 def test_nothing_of_a_patient_stays_on_the_parameters(query: MakeQuery) -> None:
-    x, y = cohort(30)
-
     def door(q: Query, contribution: Callable[[], Float64]) -> Float64:
         contribution()
         for p in model.parameters():
             assert p.grad is None
-            assert p.grad_sample is None
             assert p.summed_grad is None
         return np.zeros(LENGTH)
 
-    model, optimizer = build(query, door)
-    optimizer.step(closure_for(model, x, y))
+    model, optimizer = build(query, door, cohort(30))
+    optimizer.step()
 
     assert all(not p.grad.any() for p in model.parameters())
 
 
 def test_the_end_of_the_uploads_leaves_the_last_step(query: MakeQuery) -> None:
-    x, y = cohort(30)
-    model, optimizer = build(query, Recorder(uploads=2))
-    optimizer.step(closure_for(model, x, y))
-    optimizer.step(closure_for(model, x, y))
+    model, optimizer = build(query, Recorder(uploads=2), cohort(30))
+    optimizer.step()
+    optimizer.step()
     before = flat(model)
     with pytest.raises(UploadsExhausted):
-        optimizer.step(closure_for(model, x, y))
+        optimizer.step()
 
     assert np.array_equal(flat(model), before)
     assert optimizer.steps_done == 2
@@ -168,8 +162,8 @@ def test_the_normaliser_does_not_know_the_number_of_patients(query: MakeQuery) -
     for n in (64, 65):
         x, y = (part[:n] for part in cohort(65))
         x[64:] = float("nan")  # the 65th contributes nothing
-        model, optimizer = build(query, Recorder(), normaliser=64.0)
-        optimizer.step(closure_for(model, x.clone(), y))
+        model, optimizer = build(query, Recorder(), (x.clone(), y), normaliser=64.0)
+        optimizer.step()
         changes.append(flat(model))
 
     assert np.array_equal(*changes)
@@ -177,12 +171,11 @@ def test_the_normaliser_does_not_know_the_number_of_patients(query: MakeQuery) -
 
 def test_noise_comes_from_the_door_alone(query: MakeQuery) -> None:
     """Two runs under the same door stream agree whatever torch's global generator does."""
-    x, y = cohort(30)
     results = []
     for seed in (1, 2):
-        model, optimizer = build(query, CentralSum(random.Random(7).randbytes, 4, 1))
+        model, optimizer = build(query, CentralSum(random.Random(7).randbytes, 4, 1), cohort(30))
         torch.manual_seed(seed)
-        optimizer.step(closure_for(model, x, y))
+        optimizer.step()
         results.append(flat(model))
 
     assert np.array_equal(*results)
@@ -193,105 +186,102 @@ def test_sensitivity_of_a_whole_step(query: MakeQuery) -> None:
     doors = []
     for keep in (slice(None), slice(1, None)):
         door = Recorder()
-        model, optimizer = build(query, door)
-        optimizer.step(closure_for(model, x[keep] * 50, y[keep]))
+        _, optimizer = build(query, door, (x[keep] * 50, y[keep]))
+        optimizer.step()
         doors.append(door.sent[0])
 
     assert np.linalg.norm(doors[0] - doors[1]) <= CLIP
 
 
 def test_an_empty_hospital_takes_part_with_zeros(query: MakeQuery) -> None:
-    x, y = cohort(0)
     door = Recorder()
-    model, optimizer = build(query, door)
-    optimizer.step(closure_for(model, x, y))
+    _, optimizer = build(query, door, cohort(0))
+    optimizer.step()
 
     assert not door.sent[0].any()
 
 
-def test_two_backward_passes_are_refused(query: MakeQuery) -> None:
-    x, y = cohort(30)
-    model, optimizer = build(query, Recorder())
+def test_parameters_of_another_model_are_refused(query: MakeQuery) -> None:
+    gradients = ClippedGradients(net(), squared, clip=CLIP, block=64)
+    with pytest.raises(MisuseError, match="not those whose gradients"):
+        SecureSumOptimizer(
+            PublicUpdate(net().parameters(), Momentum(0.1)),
+            gradients,
+            cohort(3),
+            normaliser=1.0,
+            secure_sum=Recorder(),
+            query=query,
+        )
 
-    def twice() -> None:
-        closure_for(model, x, y)()
-        closure_for(model, x, y)()
 
-    with pytest.raises(MisuseError, match="more than once"):
-        optimizer.step(twice)
+def test_a_poisson_step_samples_anew_for_every_upload(query: MakeQuery) -> None:
+    door = Recorder(attempts=4)
+    sampler = Poisson(0.5, random.Random(5).randbytes)
+    _, optimizer = build(query, door, cohort(200), sampler=sampler, sampling_probability=0.5)
+    optimizer.step()
+
+    assert len({sent.tobytes() for sent in door.sent}) == 4
 
 
-def test_a_model_that_is_not_wrapped_is_refused(query: MakeQuery) -> None:
-    x, y = cohort(30)
-    model, optimizer = build(query, Recorder(), model=net())
-    with pytest.raises(MisuseError, match="per_patient_gradients"):
-        optimizer.step(closure_for(model, x, y))
+def test_an_empty_sample_is_an_upload_of_zeros(query: MakeQuery) -> None:
+    door = Recorder()
+    _, optimizer = build(
+        query, door, cohort(3), sampler=Poisson(2.0**-30, random.Random(5).randbytes), sampling_probability=2.0**-30
+    )
+    optimizer.step()
+
+    assert not door.sent[0].any()
+    assert optimizer.steps_done == 1
+
+
+def test_a_sampler_that_is_not_charged_for_is_refused(query: MakeQuery) -> None:
+    door = Recorder()
+    _, optimizer = build(query, door, cohort(3), sampler=Poisson(0.5, random.Random(5).randbytes))
+    with pytest.raises(MisuseError, match="sampling probability 1"):
+        optimizer.step()
+    assert door.sent == []
 
 
 @pytest.mark.parametrize("changes", [{"length": 56}, {"sensitivity": 1.0}])
 def test_a_query_that_does_not_fit_the_model_is_refused(query: MakeQuery, changes: dict[str, Any]) -> None:
-    x, y = cohort(30)
     door = Recorder()
-    model, optimizer = build(query, door, **changes)
+    _, optimizer = build(query, door, cohort(30), **changes)
     with pytest.raises(MisuseError, match="for a model of"):
-        optimizer.step(closure_for(model, x, y))
+        optimizer.step()
     assert door.sent == []
 
 
 @pytest.mark.parametrize("total", [np.zeros(3), np.full(LENGTH, np.nan), np.zeros(LENGTH, dtype=np.float32)])
 def test_a_door_that_returns_garbage_is_refused(query: MakeQuery, total: Float64) -> None:
-    _, optimizer = build(query, lambda q, c: total)
+    _, optimizer = build(query, lambda q, c: total, cohort(5))
     with pytest.raises(MisuseError, match="secure sum"):
-        optimizer.step(lambda: None)
+        optimizer.step()
 
 
 def test_opacus_ways_around_the_door_are_closed(query: MakeQuery) -> None:
-    _, optimizer = build(query, Recorder())
-    for call in (optimizer.step, optimizer.pre_step, optimizer.signal_skip_step):
+    _, optimizer = build(query, Recorder(), cohort(5))
+    for call in (lambda: optimizer.step(lambda: 1.0), optimizer.pre_step, optimizer.signal_skip_step):
         with pytest.raises(MisuseError):
             call()
 
 
 def test_a_kept_contribution_is_dead(query: MakeQuery) -> None:
-    x, y = cohort(10)
     kept = []
 
     def door(q: Query, contribution: Callable[[], Float64]) -> Float64:
         kept.append(contribution)
         return contribution()
 
-    model, optimizer = build(query, door)
-    optimizer.step(closure_for(model, x, y))
+    _, optimizer = build(query, door, cohort(10))
+    optimizer.step()
     with pytest.raises(MisuseError, match="beyond its step"):
         kept[0]()
 
 
-@pytest.mark.parametrize("name", ["clip", "normaliser"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_constants_are_checked(query: MakeQuery, name: str, value: Any) -> None:
-    model = per_patient_gradients(net())
-    fields = {"clip": 1.0, "normaliser": 1.0} | {name: value}
-    with pytest.raises(MisuseError, match=name):
-        SecureSumOptimizer(
-            PublicUpdate(model.parameters(), Momentum(0.1)), secure_sum=Recorder(), query=query, **fields
-        )
-
-
-@pytest.mark.parametrize(
-    "layer", [torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 5).float()], ids=["batchnorm", "float32"]
-)
-def test_unsound_models_are_refused(layer: torch.nn.Module) -> None:
-    if isinstance(layer, torch.nn.BatchNorm1d):
-        layer = layer.double()
-    with pytest.raises(MisuseError):
-        per_patient_gradients(torch.nn.Sequential(layer))
-
-
-def test_a_standardising_buffer_is_refused() -> None:
-    model = net()
-    model.register_buffer("mean_of_the_patients", torch.zeros(5, dtype=torch.float64))
-    with pytest.raises(MisuseError, match="buffers"):
-        per_patient_gradients(model)
+def test_constants_are_checked(query: MakeQuery, value: float) -> None:
+    with pytest.raises(MisuseError, match="normaliser"):
+        build(query, Recorder(), cohort(3), normaliser=value)
 
 
 # --- the public update -----------------------------------------------------------------------------

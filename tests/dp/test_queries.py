@@ -1,13 +1,16 @@
+import doctest
 import math
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
-from dp import events
+from dp import events, queries
 from dp.errors import MisuseError, UnknownEvent
 from dp.events import Account, GaussianEvent
-from dp.queries import KINDS, Query
+from dp.queries import KINDS, Query, norm, public_bytes
+from dp.releases import Histogram
 
 from .conftest import MakeQuery
 
@@ -19,6 +22,7 @@ CHANGES = [
     {"multiplier": math.nextafter(17.3, 18)},
     {"patient_cap": 5001},
     {"public": b"gri"},
+    {"sampling_probability": 0.5},
     {"kind": "concordance"},
 ]
 
@@ -32,7 +36,7 @@ def test_the_digest_covers_every_field(query: MakeQuery) -> None:
 
 def test_the_digest_is_pinned(query: MakeQuery) -> None:
     # Another value here is another protocol: sites of two versions would not sum.
-    assert query().digest().hex() == "94def3f12d8a23334ca3da8c9137494ba67de111e8713773b86ac6de6ff94846"
+    assert query().digest().hex() == "2e08e3c755921e7c8b3fe76f8632b5de22c01e0b6e78241e22421bdc18afb734"
 
 
 def test_numpy_scalars_are_the_numbers_they_hold(query: MakeQuery) -> None:
@@ -56,6 +60,9 @@ def test_numpy_scalars_are_the_numbers_they_hold(query: MakeQuery) -> None:
         {"patient_cap": 0},
         {"patient_cap": 2**22},
         {"account": Account.HOLDOUT},
+        {"sampling_probability": 0.0},
+        {"sampling_probability": 1.5},
+        {"sampling_probability": math.nan},
     ],
 )
 def test_a_query_outside_its_range_is_refused(query: MakeQuery, change: dict[str, Any]) -> None:
@@ -68,6 +75,13 @@ def test_each_kind_is_charged_to_the_patients_it_reads() -> None:
         "gradient",
         "breslow",
         "score-histogram-members",
+        "sum",
+        "count",
+        "histogram",
+        "marginals",
+        "quantiles",
+        "kaplan-meier",
+        "mixture",
     }
     for kind in KINDS:
         wrong = {Account.TRAINING: Account.HOLDOUT, Account.HOLDOUT: Account.TRAINING}[events.ACCOUNT_OF[kind]]
@@ -86,7 +100,7 @@ def test_an_event_costs_what_it_says(query: MakeQuery) -> None:
 def test_event_json_round_trip(query: MakeQuery) -> None:
     event = query(multiplier=0.1 + 0.2).event()
 
-    assert GaussianEvent.from_json(event.to_json()) == event
+    assert events.from_json(event.to_json()) == event
 
 
 @pytest.mark.parametrize(
@@ -109,7 +123,7 @@ def test_event_json_round_trip(query: MakeQuery) -> None:
 )
 def test_foreign_event_json_is_refused(data: st.DataObject) -> None:
     with pytest.raises(UnknownEvent):
-        GaussianEvent.from_json(data)
+        events.from_json(data)
 
 
 def test_queries_are_hashable_and_frozen(query: MakeQuery) -> None:
@@ -117,3 +131,45 @@ def test_queries_are_hashable_and_frozen(query: MakeQuery) -> None:
     with pytest.raises(AttributeError):
         query().length = 3
     assert isinstance(query(), Query)
+
+
+def test_a_sampled_query_costs_a_sampled_event(query: MakeQuery) -> None:
+    assert query(multiplier=2.0, sampling_probability=0.25).event() == events.event(
+        "gradient", 2.0, sampling_probability=0.25
+    )
+
+
+@pytest.mark.parametrize("square", [1, 2, 3, 6, 1.25, 1.0625, Fraction(17, 16), 136, 2**40 + 1])
+def test_a_norm_never_rounds_down(square: float | Fraction) -> None:
+    root = norm(square)
+
+    assert Fraction(root) ** 2 >= Fraction(square)
+    assert Fraction(math.nextafter(root, 0)) ** 2 < Fraction(square)
+
+
+def test_public_bytes_tell_every_constant_apart() -> None:
+    constants: list[dict[str, object]] = [
+        {"edges": (0.1, 0.2)},
+        {"edges": (0.1, math.nextafter(0.2, 1))},
+        {"edges": ((0.1,), 0.2)},
+        {"edges": (1, 2)},
+        {"edges": (1.0, 2.0)},
+        {"edges": "0.1"},
+        {"other": (0.1, 0.2)},
+        {},
+    ]
+
+    assert len({public_bytes("Histogram", c) for c in constants}) == len(constants)
+    assert public_bytes("Histogram", {"a": 1, "b": 2}) == public_bytes("Histogram", {"b": 2, "a": 1})
+    assert public_bytes("Histogram", {}) != public_bytes("Quantiles", {})
+    with pytest.raises(MisuseError, match="Histogram"):
+        public_bytes("Histogram", {"table": object()})
+
+
+def test_a_release_of_a_kind_that_is_not_on_the_list_has_no_query() -> None:
+    with pytest.raises(MisuseError, match="not on the list"):
+        Histogram("x", (0.0,), kind="cox").query(1.0, 100)
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(queries).failed == 0

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dp.queries import Neighbours
 from models import calibration
 from models.data import SurvivalData
 from models.errors import MisuseError
@@ -84,7 +88,7 @@ def test_standard_errors_match_repeated_noise() -> None:
     rng = np.random.default_rng(3)
     quiet = calibration.decode(model(), PRESET, total, 0.0).overall[0]
     noisy = [
-        calibration.decode(model(), PRESET, total + 4 * rng.normal(size=total.size), 4.0).overall[0] for _ in range(300)
+        calibration.decode(model(), PRESET, total + 4 * rng.normal(size=total.size), 4.0).overall[0] for _ in range(150)
     ]
 
     observed = np.std([p.observed for p in noisy])
@@ -103,3 +107,24 @@ def test_a_bin_that_noise_drowns_says_so() -> None:
 def test_wrong_length_is_misuse() -> None:
     with pytest.raises(MisuseError, match="sums"):
         calibration.decode(model(), PRESET, np.zeros(3), 1.0)
+
+
+def test_the_release_is_the_sum_of_its_rows() -> None:
+    release = calibration.CalibrationAtTimes(model(), PRESET)
+    data = patients(80)
+
+    sums = release.contribution(data)
+
+    assert sums == pytest.approx(calibration.rows(model(), PRESET, data.bounded(PRESET.horizon)).sum(axis=0), abs=1e-4)
+    assert release.decode(sums, 0.0) == calibration.decode(model(), PRESET, sums, 0.0)
+    assert release.sensitivity(Neighbours.ADD_OR_REMOVE_ONE) == pytest.approx(math.sqrt(1.5))
+    assert release.sensitivity(Neighbours.REPLACE_ONE) == 2.0
+    assert (
+        release.query(3.0, 100).digest() != calibration.CalibrationAtTimes(model(0.3), PRESET).query(3.0, 100).digest()
+    )
+
+
+def test_four_times_cost_no_more_than_the_root_of_two() -> None:
+    four = replace(PRESET, calibration_times=(90.0, 180.0, 365.25, 730.5))
+
+    assert calibration.CalibrationAtTimes(model(), four).sensitivity(Neighbours.ADD_OR_REMOVE_ONE) ** 2 <= 2.0 + 1e-12

@@ -5,14 +5,13 @@ import pytest
 import torch
 from opacus.validators import ModuleValidator
 
-from dp.optimizer import per_patient_gradients
+from dp.bookkeeping import ClippedGradients
 from models.data import SurvivalData, inputs
 from models.deepsurv import DeepSurv, flat, pour
 from models.errors import MisuseError
 from models.losses import Batch
 from models.predict import RISK_BOUND, SurvivalModel, layout, parameter_count
 from models.presets import preset
-from models.rowlinear import RowLinear
 from models.training import initial_weights
 from tests.models.support import FEATURES, patients, small
 
@@ -69,47 +68,28 @@ def test_one_patients_loss_ignores_all_others() -> None:
     assert np.allclose(together, alone, rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize(("inner", "outer"), [(1, 6), (8, 1), (7, 5)])
-def test_row_linear_is_linear_in_both_directions(inner: int, outer: int) -> None:
-    torch.manual_seed(0)
-    ours = RowLinear(inner, outer, dtype=torch.float64)
-    theirs = torch.nn.Linear(inner, outer, dtype=torch.float64)
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(9, inner, dtype=torch.float64, requires_grad=True)
-    seed = torch.randn(9, outer, dtype=torch.float64)
-
-    gradients = [
-        torch.autograd.grad((layer(x) * seed).sum(), [x, layer.weight, layer.bias]) for layer in (ours, theirs)
-    ]
-
-    assert torch.allclose(ours(x), theirs(x), atol=1e-14)
-    for one, other in zip(*gradients, strict=True):
-        assert torch.allclose(one, other, atol=1e-14)
-
-
-def test_a_row_has_the_same_bits_whoever_else_is_there() -> None:
-    """The sensitivity proof takes each patient's row as a function of that patient; BLAS kernels would spoil it."""
+def test_a_patient_moves_the_clipped_sum_by_his_own_gradient_to_the_last_bit() -> None:
+    """The sensitivity proof takes each patient's row as a function of that patient; matrix products could spoil it."""
     network = DeepSurv(4, (8,), 6)
     pour(network, random_weights((8,)))
-    sampled = per_patient_gradients(network)
     grid = preset("aml-small").grid
     model = SurvivalModel.as_trained(FEATURES, (8,), grid, flat(network))
     data = patients(835)
 
-    def gradients(chosen: SurvivalData) -> np.ndarray:
-        for p in sampled.parameters():
-            p.grad_sample = None
-        batch = Batch.of(chosen, grid)
-        batch.inputs.requires_grad_()
-        network.per_patient_loss(batch).sum().backward()
-        parts = [p.grad_sample.reshape(len(chosen), -1).numpy() for p in sampled.parameters()]
-        return np.concatenate(parts, axis=1)
+    def losses(twin: DeepSurv, *columns: torch.Tensor) -> torch.Tensor:
+        return twin.per_patient_loss(Batch(*columns))
 
-    whole, risk = gradients(data), model.risk(data.x, data.observed)
+    gradients = ClippedGradients(network, losses, clip=1.0)  # a power of two: every number of the sum is exact
+
+    def clipped(chosen: SurvivalData) -> np.ndarray:
+        batch = Batch.of(chosen, grid)
+        return gradients.sum((batch.inputs, batch.at_risk, batch.deaths))
+
+    whole, risk = clipped(data), model.risk(data.x, data.observed)
     for out in (0, 5, 834):
         rest = np.arange(835) != out
         fewer = data.rows(rest)
-        assert np.array_equal(gradients(fewer), whole[rest])
+        assert np.array_equal(whole - clipped(fewer), clipped(data.rows(~rest)))
         assert np.array_equal(model.risk(fewer.x, fewer.observed), risk[rest])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dp.queries import Neighbours
 from dp.rows import clipped_rows
 from models import recalibration
 from models.data import SurvivalData
@@ -112,3 +114,46 @@ def test_nobody_gives_an_empty_sum() -> None:
 def test_wrong_length_is_misuse() -> None:
     with pytest.raises(MisuseError, match="12 sums"):
         recalibration.apply(model(), small(), np.zeros(3))
+
+
+def test_the_release_is_the_sum_of_its_rows() -> None:
+    chosen = small()
+    release = recalibration.Breslow(model(), chosen)
+    data = patients(60)
+    bound = chosen.breslow_bound
+
+    sums = release.contribution(data)
+
+    assert sums == pytest.approx(recalibration.rows(model(), data.bounded(chosen.horizon), bound).sum(axis=0), rel=1e-5)
+    assert release.length == 12
+    assert release.sensitivity(Neighbours.ADD_OR_REMOVE_ONE) == bound
+    assert release.sensitivity(Neighbours.REPLACE_ONE) == pytest.approx(math.sqrt(2) * bound)
+    assert release.query(3.0, 100).digest() != recalibration.Breslow(model(0.3), chosen).query(3.0, 100).digest()
+
+
+def test_decoding_corrects_as_apply_does_and_says_the_error() -> None:
+    chosen = replace(small(), breslow_pseudo_events=5.0)
+    release = recalibration.Breslow(model(), chosen)
+    total = release.contribution(patients(3000))
+    rng = np.random.default_rng(1)
+    noisy = [release.decode(total + 6.0 * rng.normal(size=12), 6.0) for _ in range(300)]
+
+    said = release.decode(total, 6.0)
+
+    assert np.array_equal(said.model.hazard, recalibration.apply(model(), chosen, total).hazard)
+    assert said.resolved
+    for k, correction in enumerate(said.corrections):
+        assert correction.value == pytest.approx(said.model.hazard[k] / 0.2)
+        spread = np.std([n.corrections[k].value for n in noisy])
+        assert spread <= correction.error * 1.2  # the delta method at a size of ten standard errors
+        assert correction.error < 3 * spread
+
+
+def test_a_drowned_release_corrects_nothing() -> None:
+    release = recalibration.Breslow(model(), small())
+
+    said = release.decode(release.contribution(patients(5)), 20.0)
+
+    assert said.model is release.model
+    assert not said.resolved
+    assert "not resolved" in str(said)

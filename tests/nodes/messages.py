@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nodes.chunks import PIECE, Downstream, SumPart, Upstream
+from nodes.chunks import PIECE, SumPart
+from nodes.notes import NOTE, Note, Received, Sent
 from secagg.encoding import digest
 from secagg.keys import Label
 from secagg.messages import (
@@ -39,7 +40,7 @@ MACS = ((1, b"m" * 32), (3, b"n" * 32))
 BOXES = ((1, b"b" * 48), (3, b"c" * 48))
 CONFIRMATIONS = ((2, b"m" * 32, b"g" * 48), (3, b"m" * 32, b""))
 
-UPSTREAM: list[Upstream] = [
+UPSTREAM: list[Sent] = [
     Hello(b"r" * 32, 1, NONCE, 7, 3, b"t" * 32, b"s" * 64),
     BUNDLE,
     Encapsulations(1, 0, ((2, b"c" * 1088), (3, b"d" * 1088))),
@@ -53,9 +54,10 @@ UPSTREAM: list[Upstream] = [
     CanaryKeys(2, 9, MACS),
     Complete(1, b"t" * 32),
     Refused(1, "forged-sum"),
+    Note(3, b"a question"),
 ]
 
-DOWNSTREAM: list[Downstream] = [
+DOWNSTREAM: list[Received] = [
     Bundles(0, 1, (1, 2), (replace(BUNDLE, member=1).bare(), BUNDLE)),
     Ciphertexts(0, ((1, b"c" * 1088), (2, b"d" * 1088))),
     Confirmed(1, CONFIRMATIONS),
@@ -67,12 +69,13 @@ DOWNSTREAM: list[Downstream] = [
     Agreement(9, MACS, BOXES),
     Blame(9),
     Finish(1, "complete"),
+    Note(3, b"an answer"),
 ]
 
 EVERYBODY = range(1, 256)
 OTHERS = range(2, 256)
 
-LONGEST: list[Upstream | Downstream] = [
+LONGEST: list[Sent | Received] = [
     Bundles(0, 1, tuple(EVERYBODY), tuple(replace(BUNDLE, member=each) for each in EVERYBODY)),
     Encapsulations(1, 0, tuple((each, b"c" * 1088) for each in OTHERS)),
     Ciphertexts(0, tuple((each, b"c" * 1088) for each in OTHERS)),
@@ -81,4 +84,5 @@ LONGEST: list[Upstream | Downstream] = [
     SumPart(1 << 20, 1 << 36, 0, bytes(PIECE), tuple((each, NONCE) for each in EVERYBODY), tuple(EVERYBODY)),
     Agreement(9, tuple((each, NONCE) for each in OTHERS), tuple((each, b"b" * 48) for each in OTHERS)),
     Shares(1, 9, tuple((each, NONCE) for each in EVERYBODY), tuple((each, b"k" * 64) for each in OTHERS)),
+    Note(255, bytes(NOTE)),
 ]

@@ -20,10 +20,11 @@ from nodes.config import CoordinatorConfig, SiteConfig, load
 from nodes.coordinator import Coordinator
 from nodes.door import Door, Progress
 from nodes.provision import create_coordinator, create_site
-from nodes.rehearsal import MemoryRecords, MemoryStore
+from nodes.rehearsal import EmptyBook, MemoryHeld, MemoryRecords, MemoryStore
 from nodes.session import Link, Session
 from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
 from nodes.tls import Credentials
+from nodes.witnessing import Book, witnessing
 from secagg.client import Client
 from secagg.keys import Identity
 from secagg.manifest import Mode
@@ -49,6 +50,8 @@ class Disk:
 
     snapshot: bytes | None = None
     records: MemoryRecords = field(default_factory=MemoryRecords)
+    book: Book = field(default_factory=EmptyBook)
+    held: MemoryHeld = field(default_factory=MemoryHeld)
 
 
 class Stopped(Exception):  # noqa: N818 -- not an error
@@ -84,7 +87,18 @@ class Party:
             snapshot=self.disk.snapshot,
             last_round=max((*self.disk.records.uploads, 0)),
         )
-        self.session = Session(self.client, link, keep=self._keep, patience=20.0, now=time.monotonic, sleep=time.sleep)
+        self.witness = witnessing(
+            world.study,
+            f"site-{member}",
+            world.identities[member - 1],
+            frozenset(world.study.identities()),
+            self.disk.book,
+            nonce=os.urandom(32),
+            held=self.disk.held,
+        )
+        self.session = Session(
+            self.client, link, self.witness, keep=self._keep, patience=20.0, now=time.monotonic, sleep=time.sleep
+        )
         self.door = Door(
             world.study,
             self.client,
@@ -138,7 +152,7 @@ class World:
         *,
         sites: int = 4,
         steps: int = 4,
-        minimum: int = 3,
+        minimum: int = 0,
         deadline: float = 20.0,
         patience: float = 20.0,
         identities: list[Identity] | None = None,
@@ -160,7 +174,7 @@ class World:
             ),
             learning=Learning({}, (), ""),
             privacy=Privacy(1.0, 1e-5, 1.0, 1e-5, 1, CAP),
-            federation=Federation(minimum, 8, deadline, patience, mode),
+            federation=Federation(minimum or (len(self.identities) + 1) // 2 + 1, 8, deadline, patience, mode),
             stages=(Stage("gradient", "training", steps, steps + 8, LENGTH, 3.0, SMALL_NOISE),),
         )
         self.disks = {index: Disk() for index in range(1, len(self.identities) + 1)}

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from dp.errors import LedgerCorrupt, ReservationExceeded
+from dp.errors import LedgerCorrupt, NotWitnessed, ReservationExceeded
+from dp.ledger import GENESIS
 from dp.queries import Account
+from dp.witness import Statement
 from models.plan import schedule
 from nodes.accounts import Accounts
-from nodes.errors import BudgetTooSmall, ConfigError, InternalError, PolicyRefusal, StudyStopped
+from nodes.errors import BudgetTooSmall, ConfigError, InternalError, PolicyRefusal, StorageProblem, StudyStopped
 from nodes.protocol import spec_of
-from nodes.store import SiteStore
+from nodes.store import LedgerRow, SiteStore
+from nodes.study import Study
+from secagg.manifest import Noise
 from secagg.messages import Sum, Upload
 from tests.nodes.studies import NOW, make
 
@@ -35,10 +43,32 @@ def granted(store: SiteStore) -> Accounts:
     return accounts
 
 
+def confirm(accounts: Accounts, study: Study) -> None:
+    """What the peers' receipts do."""
+    accounts.mark_witnessed(study.run_id, accounts.statement("alder"))
+
+
+def begun(accounts: Accounts, uploads: int = 1) -> Study:
+    """A run that was approved, reserved and confirmed, with some uploads."""
+    study, _ = make()
+    accounts.approve(study)
+    accounts.open(study)
+    confirm(accounts, study)
+    send(accounts, study, uploads)
+    return study
+
+
+def send(accounts: Accounts, study: Study, uploads: int = 1) -> None:
+    gradient = schedule(spec_of(study))[0]
+    first = accounts.last_round(study.run_id) + 1
+    for number in range(first, first + uploads):
+        accounts.records(study).charge_and_store(gradient, number.to_bytes(32, "big"), upload(number))
+
+
 def test_a_study_without_a_grant_does_not_fit(store: SiteStore) -> None:
     study, _ = make()
 
-    with pytest.raises(BudgetTooSmall, match="haemfed budget grant training"):
+    with pytest.raises(BudgetTooSmall, match="nothing was granted"):
         Accounts(store, lambda: NOW).require_room(study, Account.TRAINING)
 
 
@@ -72,6 +102,7 @@ def test_an_upload_is_charged_with_its_bytes(store: SiteStore) -> None:
     accounts.approve(study)
     accounts.open(study)
     query = schedule(spec_of(study))[0]
+    confirm(accounts, study)
 
     accounts.records(study).charge_and_store(query, b"c" * 32, upload(1))
 
@@ -107,6 +138,7 @@ def test_no_upload_beyond_the_reservation(store: SiteStore) -> None:
     accounts.open(study)
     gradient = schedule(spec_of(study))[0]
     records = accounts.records(study)
+    confirm(accounts, study)
     for number in range(1, study.stages[0].uploads + 1):
         records.charge_and_store(gradient, number.to_bytes(32, "big"), upload(number))
 
@@ -120,6 +152,7 @@ def test_closing_returns_what_was_not_used_and_ends_the_run(store: SiteStore) ->
     accounts = granted(store)
     accounts.approve(study)
     accounts.open(study)
+    confirm(accounts, study)
     accounts.records(study).charge_and_store(schedule(spec_of(study))[0], b"c" * 32, upload(1))
 
     accounts.close(study, "complete")
@@ -157,5 +190,209 @@ def test_an_edited_row_is_found(store: SiteStore, tmp_path: Path) -> None:
 def test_no_such_account(store: SiteStore) -> None:
     with pytest.raises(ConfigError, match="training and holdout"):
         Accounts(store, lambda: NOW).grant("pocket", 1.0, 1e-5)
-    with pytest.raises(ConfigError, match="--epsilon -1"):
+    with pytest.raises(ConfigError, match="ε = -1"):
         Accounts(store, lambda: NOW).grant("training", -1.0, 1e-5)
+
+
+# --- witnessed, resumed, limited -------------------------------------------------------------------
+
+
+def test_nothing_is_uploaded_before_peers_have_confirmed_this_process(store: SiteStore) -> None:
+    accounts = granted(store)
+    study, _ = make()
+    accounts.approve(study)
+    before = accounts.statement("alder")
+    accounts.open(study)
+
+    with pytest.raises(NotWitnessed, match="too few hospitals"):
+        send(accounts, study)
+    with pytest.raises(NotWitnessed, match="does not show"):
+        accounts.mark_witnessed(study.run_id, before)  # from before this process began the run
+    with pytest.raises(NotWitnessed, match="does not show"):
+        accounts.mark_witnessed(study.run_id, replace(accounts.statement("alder"), hash="0" * 64))
+    assert accounts.entries == 3
+    assert store.stored_upload(study.run_id, 1) is None
+
+    confirm(accounts, study)
+    send(accounts, study)
+    assert accounts.is_witnessed(study.run_id)
+
+
+def test_every_process_earns_its_own_confirmation(store: SiteStore) -> None:
+    study = begun(granted(store))
+    seen = Accounts(store, lambda: NOW).statement("alder")
+
+    again = Accounts(store, lambda: NOW)
+    again.open(study)
+    assert [entry.kind for entry in again.history][-1] == "resume"
+    again.open(study)
+    assert [entry.kind for entry in again.history].count("resume") == 1
+    with pytest.raises(NotWitnessed):
+        again.mark_witnessed(study.run_id, seen)
+    with pytest.raises(NotWitnessed):
+        send(again, study)
+    confirm(again, study)
+    send(again, study)
+
+
+def test_what_a_resumed_run_did_not_use_stays_spent(store: SiteStore) -> None:
+    """Uploads may be missing from a ledger that was restored in between."""
+    study = begun(granted(store))
+    again = Accounts(store, lambda: NOW)
+    again.open(study)
+    again.close(study, "stopped")
+
+    assert again.state.reserved(Account.TRAINING) == 0
+    assert again.state.spent_units(Account.TRAINING) == study.units(Account.TRAINING)
+
+
+def test_a_run_that_is_only_closed_by_another_process_stays_spent_too(store: SiteStore) -> None:
+    study = begun(granted(store))
+    again = Accounts(store, lambda: NOW)
+    again.close(study, "stopped: given up by a person")
+
+    assert [entry.kind for entry in again.history][-2:] == ["resume", "close"]
+    assert again.state.spent_units(Account.TRAINING) == study.units(Account.TRAINING)
+    again.close(study, "stopped: given up by a person")
+    assert again.outcome(study.run_id) == "stopped: given up by a person"
+
+
+def test_a_study_above_the_limit_of_one_study(store: SiteStore) -> None:
+    study, _ = make()
+    accounts = granted(store)
+    accounts.grant("training", 2.0, 1e-5, study_epsilon=1.0)
+    with pytest.raises(BudgetTooSmall, match=r"one study may take ε = 1"):
+        accounts.require_room(study, Account.TRAINING)
+    accounts.approve(study)
+    with pytest.raises(BudgetTooSmall, match=r"one study may take ε = 1"):
+        accounts.open(study)
+    assert not accounts.is_open(study.run_id)
+    assert store.approved(study.digest())
+
+
+def test_a_yearly_limit_needs_an_opened_year(store: SiteStore) -> None:
+    study, _ = make()
+    accounts = granted(store)
+    accounts.grant("training", 4.0, 1e-5, year_epsilon=2.5)
+    with pytest.raises(BudgetTooSmall, match="no year is open"):
+        accounts.require_room(study, Account.TRAINING)
+    accounts.open_year(2026)
+    begun(accounts)
+    other, _ = make()
+    with pytest.raises(BudgetTooSmall, match="in the year 2026"):
+        accounts.require_room(other, Account.TRAINING)
+    with pytest.raises(ConfigError, match="2027 has not begun"):
+        accounts.open_year(2027)
+    later = Accounts(store, lambda: NOW + dt.timedelta(days=60))
+    later.open_year(2027)
+    later.require_room(other, Account.TRAINING)
+    with pytest.raises(ConfigError, match="2027 is open, and years only go on"):
+        later.open_year(2026)
+
+
+def test_a_grant_of_another_kind_order_or_delta(store: SiteStore) -> None:
+    accounts = granted(store)
+    for other in ({"kind": "RDP", "order": 32}, {"delta": 1e-6}):
+        with pytest.raises(ConfigError, match="since its first grant"):
+            accounts.grant(**{"account": "training", "epsilon": 3.0, "delta": 1e-5, **other})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="whole number 2"):
+        accounts.grant("training", 3.0, 1e-5, kind="RDP", order=1)
+    with pytest.raises(ConfigError, match="GDP or RDP"):
+        accounts.grant("training", 3.0, 1e-5, kind="PLD")
+    with pytest.raises(ConfigError, match="limit for one year"):
+        accounts.grant("training", 3.0, 1e-5, year_epsilon=4.0)
+    assert accounts.entries == 2
+
+
+def test_an_rdp_budget_that_admits_nothing_is_not_granted(store: SiteStore) -> None:
+    accounts = Accounts(store, lambda: NOW)
+    with pytest.raises(ConfigError, match="every release has an ε above"):
+        accounts.grant("training", 0.1, 1e-5, kind="RDP", order=8)
+    assert accounts.entries == 0
+    accounts.grant("training", 3.0, 1e-5, kind="RDP", order=8)
+    assert accounts.summary()[0].budget == "RDP at order 8"
+
+
+def test_a_study_charges_an_rdp_account_in_its_own_way(store: SiteStore) -> None:
+    accounts = Accounts(store, lambda: NOW)
+    accounts.grant("training", 4.0, 1e-5, kind="RDP", order=8)
+    accounts.grant("holdout", 4.0, 1e-5)
+    study = begun(accounts)
+
+    cost = sum(
+        uploads * accounts.filter(Account.TRAINING).units(event) for event, uploads in study.charges(Account.TRAINING)
+    )
+    assert accounts.state.committed_units(Account.TRAINING) == cost
+    assert accounts.state.committed_units(Account.HOLDOUT) == study.units(Account.HOLDOUT)
+
+
+def test_an_older_ledger_is_called_older(store: SiteStore) -> None:
+    """Not edited: its hashes are those of another format."""
+    body = {"account": "training", "delta": "1e-05", "epsilon": "2.0"}
+    # Written by the last version with ledger format 1.
+    store.append(
+        LedgerRow(
+            0,
+            GENESIS,
+            "grant",
+            json.dumps(body, sort_keys=True, separators=(",", ":")),
+            "2026-01-01T12:00:00Z",
+            "c0735f468893c62fbfcfea88bbd54500ee1709c5717c550d3b29ffc956304204",
+        )
+    )
+    with pytest.raises(LedgerCorrupt, match="older version of haemfed"):
+        Accounts(store, lambda: NOW)
+
+
+def test_two_processes_on_one_ledger(store: SiteStore) -> None:
+    """The lock of the directory stops them first; without it, the store does."""
+    first, second = granted(store), Accounts(store, lambda: NOW)
+    first.grant("training", 3.0, 1e-5)
+    with pytest.raises(StorageProblem, match="another process wrote"):
+        second.grant("training", 9.0, 1e-5)
+    assert second.entries == 2
+
+
+def test_a_recovery_closes_what_was_open(store: SiteStore, tmp_path: Path) -> None:
+    accounts = granted(store)
+    study = begun(accounts, uploads=3)
+    seen = accounts.statement("alder")
+    restored = granted(SiteStore(tmp_path / "restored.sqlite3"))
+    other = begun(restored)
+
+    item = restored.recover([seen])
+
+    assert item.heads == ((seen.sequence, seen.hash),)
+    assert restored.state.spent_units(Account.TRAINING) == study.units(Account.TRAINING)
+    assert restored.state.open_runs() == ()
+    assert restored.outcome(other.run_id) == "stopped: the ledger was recovered"
+    assert restored.history[-1].sequence == max(seen.sequence, restored.history[-2].sequence) + 1
+    restored.approve(study)
+    with pytest.raises(StudyStopped):
+        restored.open(study)
+    with pytest.raises(ConfigError, match="nothing to recover"):
+        restored.recover([seen])
+    assert Accounts(SiteStore(tmp_path / "restored.sqlite3"), lambda: NOW).state == restored.state
+
+
+def test_nothing_to_recover(store: SiteStore) -> None:
+    accounts = granted(store)
+    with pytest.raises(ConfigError, match="nothing to recover"):
+        accounts.recover([])
+    with pytest.raises(ConfigError, match="nothing to recover"):
+        accounts.recover([accounts.statement("alder")])
+
+
+def test_a_study_without_noise_makes_an_account_unbounded(store: SiteStore) -> None:
+    accounts = granted(store)
+    study, _ = make()
+    study = msgspec.structs.replace(study, privacy=msgspec.structs.replace(study.privacy, noise=Noise.NONE))
+    accounts.require_room(study, Account.TRAINING)
+    accounts.approve(study)
+    accounts.open(study)
+    confirm(accounts, study)
+
+    assert accounts.state.unbounded == {Account.TRAINING, Account.HOLDOUT}
+    assert accounts.state.committed_units(Account.TRAINING) == 0
+    assert accounts.summary()[0].spent == math.inf
+    assert Statement.decode(accounts.statement("alder").encode()).unbounded == ("holdout", "training")

@@ -29,6 +29,15 @@ def test_the_least_site_file(tmp_path: Path) -> None:
     assert config.paths.session(bytes(32)).name == f"session-{'00' * 32}.secret"
 
 
+def test_the_anchor_lies_beside_the_data_directory_or_where_it_is_said(tmp_path: Path) -> None:
+    assert load(SiteConfig, write(tmp_path, SITE)).anchor_file == tmp_path / "data.anchor"
+    elsewhere = load(SiteConfig, write(tmp_path, SITE + 'anchor = "../other/alder.anchor"\n'))
+    assert elsewhere.anchor_file == tmp_path / ".." / "other" / "alder.anchor"
+    for inside in ("data", "data/anchor", "x/../data/anchor"):
+        with pytest.raises(ConfigError, match=r"site.toml: anchor must lie outside data_dir"):
+            load(SiteConfig, write(tmp_path, SITE + f'anchor = "{inside}"\n'))
+
+
 def test_the_least_coordinator_file(tmp_path: Path) -> None:
     config = load(CoordinatorConfig, write(tmp_path, 'listen = "0.0.0.0:8443"\ndata_dir = "/var/lib/haemfed"\n'))
 

@@ -12,6 +12,7 @@ import nodes.coordinator
 from nodes.chunks import Assembler
 from nodes.coordinator import Coordinator
 from nodes.errors import StorageProblem, StudyStopped
+from nodes.notes import NOTE, Note
 from nodes.outbox import Outbox, SumAt
 from secagg.actions import Arm, Send, SendSums, Stop, StoreRound, StoreSetup, StoreSum, SumRecord
 from secagg.errors import PeerError
@@ -307,3 +308,66 @@ def test_a_message_that_breaks_the_protocol_changes_nothing(world: World) -> Non
     with pytest.raises(PeerError):
         world.deliver(1, outbox, message=Ready(1, 0))
     assert world.coordinator.failure is None
+
+
+def opened(world: World, outbox: Outbox) -> list[Any]:
+    return [each for item in queued(outbox) for each in world.coordinator.opened(item)]
+
+
+def test_a_note_goes_to_its_addressee_alone_and_names_who_sent_it(world: World) -> None:
+    outboxes = {member: world.attach(member) for member in (1, 2, 3)}
+    events, stored = list(world.server.events), list(world.store.log)
+    world.deliver(1, outboxes[1], message=Note(2, b"a question"))
+    world.deliver(2, outboxes[2], message=Note(1, b"an answer"))
+
+    assert opened(world, outboxes[2]) == [Note(1, b"a question")]
+    assert opened(world, outboxes[1]) == [Note(2, b"an answer")]
+    assert opened(world, outboxes[3]) == []
+    # Nothing is decided by it, nothing is kept, and no log tells of it.
+    assert (world.server.events, world.store.log) == (events, stored)
+    assert {event for event, _ in world.told} == {"connected"}
+
+
+def test_a_note_to_nobody_to_oneself_or_to_one_who_is_away_is_dropped(world: World) -> None:
+    outbox = world.attach(1)
+    for member in (1, 2, 200):
+        world.deliver(1, outbox, message=Note(member, b"a question"))
+    assert opened(world, outbox) == []
+
+    gone = world.attach(2)
+    world.coordinator.detach(2, gone)
+    world.deliver(1, outbox, message=Note(2, b"a question"))
+    back = world.attach(2)
+    assert opened(world, back) == []  # nothing is kept for whoever comes back
+
+
+def test_a_replaced_stream_relays_nothing(world: World) -> None:
+    first, addressee = world.attach(1), world.attach(2)
+    world.attach(1)
+    world.deliver(1, first, message=Note(2, b"a question"))
+
+    assert opened(world, addressee) == []
+
+
+def test_a_flood_of_notes_is_bounded_and_hides_no_step_and_nobody_elses_note(world: World) -> None:
+    flood, other, victim = (world.attach(member) for member in (1, 2, 3))
+    for _ in range(100):
+        world.deliver(1, flood, message=Note(3, bytes(NOTE // 2)))
+    world.deliver(2, other, message=Note(3, b"a question"))
+    world.deliver(2, other, Send(3, STEP))
+
+    assert opened(world, victim) == [*[Note(1, bytes(NOTE // 2))] * 2, Note(2, b"a question"), STEP]
+
+
+def test_a_note_finds_a_place_again_when_one_has_left(world: World) -> None:
+    sender, addressee = world.attach(1), world.attach(2)
+    for turn in range(10):
+        world.deliver(1, sender, message=Note(2, bytes([turn]) * NOTE))
+        assert opened(world, addressee) == [Note(1, bytes([turn]) * NOTE)]
+
+
+def test_a_stopping_coordinator_relays_nothing(world: World) -> None:
+    sender = world.attach(1)
+    world.coordinator.close()
+    with pytest.raises(StudyStopped):
+        world.deliver(1, sender, message=Note(2, b"a question"))

@@ -13,21 +13,26 @@ from typing import Any
 
 import pytest
 
+from dp.errors import LedgerCorrupt
 from dp.queries import Account
 from models.presets import PRESETS
+from nodes import accounts as ledgers
+from nodes import rollback
 from nodes.accounts import Accounts
 from nodes.config import SiteConfig, load
 from nodes.coordinator import Coordinator
 from nodes.demo.cohort import hospitals
 from nodes.demo.consortium import PRESET, Consortium, found
+from nodes.enrolment import load_identity
 from nodes.errors import NodeError, StorageProblem, StudyStopped
 from nodes.loopback import LoopbackConnection, LoopbackLink
 from nodes.places import Places
 from nodes.protocol import Terms
 from nodes.results import write_results
 from nodes.site import run_study
-from nodes.store import CoordinatorStore, SiteStore
+from nodes.store import CoordinatorStore, SiteStore, WitnessedRow
 from nodes.study import Study
+from nodes.witness_notes import STATEMENT
 from secagg.errors import PeerError
 from secagg.messages import FromServer, Step
 
@@ -81,7 +86,7 @@ class World:
                 deliver=lambda done: write_results(places, done) and None,
                 delivered=(folder / "released.json").exists,
             )
-        except (NodeError, PeerError) as error:
+        except (NodeError, PeerError, LedgerCorrupt) as error:
             return error
 
     def all(self, **of_one: Any) -> dict[str, object]:
@@ -92,7 +97,8 @@ class World:
             return {name: run.result() for name, run in runs.items()}
 
     def accounts(self, name: str) -> Accounts:
-        return Accounts(SiteStore(self.config(name).paths.database), lambda: NOW)
+        config = self.config(name)
+        return ledgers.of(config, SiteStore(config.paths.database), lambda: NOW)
 
     def model(self, name: str) -> bytes:
         return (Places(self.config(name).paths).run(self.study.run_id) / "model.safetensors").read_bytes()
@@ -244,7 +250,7 @@ def test_another_table_in_the_middle_of_a_run_is_refused(world: World) -> None:
     name = world.names[0]
     config = world.config(name)
     with SiteStore(config.paths.database) as store:
-        Accounts(store, lambda: NOW).open(world.study)
+        ledgers.of(config, store, lambda: NOW).open(world.study)
     folder = Places(config.paths).run(world.study.run_id)
     folder.mkdir(parents=True)
     digest = folder / "table-digest.txt"
@@ -255,3 +261,42 @@ def test_another_table_in_the_middle_of_a_run_is_refused(world: World) -> None:
 
     assert isinstance(refused, StorageProblem)
     assert "haemfed study close" in str(refused)
+
+
+@pytest.mark.slow
+def test_a_site_whose_ledger_nobody_can_witness_uploads_nothing_and_says_whom_it_missed(world: World) -> None:
+    """Four hospitals, one of which may lie: every other one has to answer, and one does not come."""
+    absent = world.names[-1]
+    with ThreadPoolExecutor(3) as pool:
+        ended = list(pool.map(world.site, world.names[:-1]))
+
+    for each in ended:
+        assert isinstance(each, StudyStopped)
+        assert "nothing was uploaded from here after this start" in str(each)
+        assert f"({absent} had not)" in str(each)
+    for name in world.names[:-1]:
+        world.nothing_is_locked(name)
+        assert world.accounts(name).uploads_of(world.study.run_id) == []
+
+
+@pytest.mark.slow
+def test_what_one_peer_has_seen_stops_a_site_and_not_the_others(world: World) -> None:
+    victim = world.names[0]
+    config = world.config(victim)
+    identity = load_identity(config.paths.identity)
+    seen = replace(world.accounts(victim).statement(victim), sequence=50, hash="e" * 64)
+    octets = seen.encode()
+    with SiteStore(world.config(world.names[2]).paths.database) as store:
+        store.witness(WitnessedRow(identity.public, 50, octets, identity.sign(STATEMENT, octets)))
+
+    ended = world.all()
+
+    refused = ended.pop(victim)
+    assert isinstance(refused, LedgerCorrupt)
+    assert f"not the one that {world.names[2]} have seen up to entry 50" in str(refused)
+    assert all(getattr(each, "study", None) == world.study for each in ended.values()), ended
+    assert rollback.read(config.data_dir / rollback.NAME, victim, identity.public) == (seen,)
+    # The ledger is left as it is, the run neither closed nor its keys erased: that is the recovery's business.
+    assert world.accounts(victim).is_open(world.study.run_id)
+    assert world.accounts(victim).uploads_of(world.study.run_id) == []
+    assert world.keys(victim).exists()

@@ -38,7 +38,7 @@ def test_a_complete_run(mode: Mode) -> None:
 @BOTH
 def test_a_listed_site_that_missed_set_up_joins_in_the_middle(mode: Mode) -> None:
     """The others begin without it, take it in with fresh keys, and it ends with the same bits."""
-    world = World(mode, steps=8, patience=0.5)
+    world = World(mode, sites=5, steps=8, patience=0.5)
     middle, may_go_on = threading.Event(), threading.Event()
 
     def wait(party: Party, step: int) -> None:
@@ -46,17 +46,17 @@ def test_a_listed_site_that_missed_set_up_joins_in_the_middle(mode: Mode) -> Non
             middle.set()
             assert may_go_on.wait(20)
 
-    early = everybody(world, 1, 2, 3, before=wait)
+    early = everybody(world, 1, 2, 3, 4, before=wait)
     assert middle.wait(20)
     world.coordinator._waits["patience"] = 20.0
-    late = Party(world, 4, LoopbackLink(world.coordinator)).start()
+    late = Party(world, 5, LoopbackLink(world.coordinator)).start()
     while not any(event == "wave" for event, _ in world.told):
         threading.Event().wait(0.01)
     may_go_on.set()
 
     check(*(party.join() for party in (*early, late)))
-    assert late.rosters[:3] == [(1, 2, 3)] * 3
-    assert late.rosters[-1] == (1, 2, 3, 4)
+    assert late.rosters[:3] == [(1, 2, 3, 4)] * 3
+    assert late.rosters[-1] == (1, 2, 3, 4, 5)
     assert ("wave", {"wave": 1, "newcomers": 1}) in world.told
     world.coordinator.close()
 

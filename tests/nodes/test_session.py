@@ -1,4 +1,7 @@
-"""Persist, then send; answer at once what needs no door; hand over sums, steps and the end in order."""
+"""Persist, then send; answer at once what needs no door; hand over sums, steps and the end in order.
+
+And no step before the site's ledger is witnessed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from dp.errors import NotWitnessed, RollbackDetected
 from nodes.errors import CoordinatorUnreachable
+from nodes.notes import Note
 from nodes.session import Disconnected, Session
 from secagg.errors import UnexpectedMessage
 from secagg.messages import (
@@ -71,6 +76,34 @@ class Client:
         return self.answers[message]
 
 
+class Witness:
+    """Ready after so many receipts; answers every question."""
+
+    def __init__(self, world: World, needed: int) -> None:
+        self.world, self.needed = world, needed
+        self.asked: list[float] = []
+        self.refusal: Exception | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.needed <= 0
+
+    def missing(self) -> tuple[str, ...]:
+        return ("site-1", "site-3")
+
+    def require(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    def questions(self) -> list[tuple[int, bytes]]:
+        self.asked.append(self.world.time)
+        return [(1, b"question"), (3, b"question")]
+
+    def receive(self, member: int, octets: bytes) -> list[tuple[int, bytes]]:
+        self.needed -= octets == b"receipt"
+        return [(member, b"receipt")] if octets == b"question" else []
+
+
 class Connection:
     def __init__(self, world: World, script: list[Any]) -> None:
         self.world, self.inbox, self.closed = world, deque(script), False
@@ -88,7 +121,10 @@ class Connection:
         return message
 
     def waiting(self) -> bool:
-        return bool(self.inbox)
+        # A number in the script: what follows it arrives at that time.
+        while self.inbox and isinstance(self.inbox[0], float) and self.world.time >= self.inbox[0]:
+            self.inbox.popleft()
+        return bool(self.inbox) and not isinstance(self.inbox[0], float)
 
     def close(self) -> None:
         self.closed = True
@@ -97,8 +133,10 @@ class Connection:
 class World:
     """A session over scripted connections, one script each."""
 
-    def __init__(self, *scripts: list[Any]) -> None:
+    def __init__(self, *scripts: list[Any], needed: int = 0) -> None:
         self.client = Client()
+        self.told: list[Any] = []
+        self.witness = Witness(self, needed)
         self.disk: bytes | None = None
         self.sent: list[Any] = []
         self.time = 0.0
@@ -107,10 +145,12 @@ class World:
         self.session = Session(
             self.client,  # type: ignore[arg-type]
             self,  # type: ignore[arg-type]
+            self.witness,
             keep=self.keep,
             patience=30.0,
             now=lambda: self.time,
             sleep=self.sleep,
+            notice=lambda event, fields: self.told.append((event, fields)),
         )
 
     def keep(self, snapshot: bytes) -> None:
@@ -262,3 +302,110 @@ def test_a_broken_protocol_is_not_retried(call: Callable[[Session], Any]) -> Non
     with pytest.raises(UnexpectedMessage):
         call(world.session)
     assert len(world.connections) == 1
+
+
+ASKED = [Note(1, b"question"), Note(3, b"question")]
+
+
+def test_a_step_is_held_until_the_ledger_is_witnessed_and_everything_else_goes_on() -> None:
+    invite, answer = ANSWERED[3]
+    world = World(
+        [STEP, Note(3, b"question"), invite, 0.5, Note(1, b"receipt"), 0.9, Note(3, b"receipt")],
+        needed=2,
+    )
+
+    assert world.session.head() == STEP
+    assert 0.9 <= world.time < 1.0
+    # Asked when the stream began, and again when the step showed that the others are there.
+    assert world.sent[1:] == [Ready(2, 0), *ASKED, *ASKED, Note(3, b"receipt"), answer]
+
+
+def test_a_sum_and_the_end_are_not_held() -> None:
+    world = World([TOTAL, Finish(1, "enough")], needed=1)
+
+    assert world.session.head() == TOTAL
+    world.session.done()
+    assert world.session.head() == Finish(1, "enough")
+
+
+def test_it_asks_once_a_second_until_it_is_witnessed() -> None:
+    world = World([STEP, 3.5, Note(1, b"receipt")], needed=1)
+    world.session.head()
+
+    gaps = [
+        round(after - before, 2) for before, after in zip(world.witness.asked, world.witness.asked[1:], strict=False)
+    ]
+    assert gaps[0] == 0.0
+    assert set(gaps[1:]) <= {1.0, 1.01}
+    assert len(gaps) == 4
+    # The operator learns once who is waited for.
+    assert world.told == [("waiting for witnesses", {"peer": "site-1, site-3"})]
+    before = len(world.witness.asked)
+    world.connections[0].inbox.append(Step(6, 1, ROSTER))
+    world.session.done()
+    assert world.session.head() == Step(6, 1, ROSTER)
+    assert len(world.witness.asked) == before
+
+
+def test_a_step_that_the_coordinator_has_passed_over_meanwhile_is_never_handed_over() -> None:
+    later = Step(6, 1, ROSTER)
+    world = World([STEP, 2.0, later, 3.0, Note(1, b"receipt")], needed=1)
+
+    assert world.session.head() == later
+    world.session.done()
+    assert not world.session._queue
+
+
+def test_a_run_that_ends_while_a_step_is_held_ends() -> None:
+    world = World([STEP, 2.0, Finish(1, "nobody came")], needed=1)
+
+    assert world.session.head() == Finish(1, "nobody came")
+
+
+def test_it_asks_anew_on_every_stream() -> None:
+    world = World([STEP, BREAK], [Step(6, 1, ROSTER), 1.0, Note(1, b"receipt")], needed=1)
+
+    assert world.session.head() == Step(6, 1, ROSTER)
+    hellos = [position for position, each in enumerate(world.sent) if isinstance(each, Hello)]
+    assert world.sent[hellos[1] : hellos[1] + 4] == [world.client.hello(), Ready(2, 0), *ASKED]
+
+
+def test_what_speaks_against_the_ledger_stops_a_step_and_nothing_before_it() -> None:
+    world = World([Invite(1, (3,)), TOTAL, STEP], needed=1)
+    world.witness.refusal = RollbackDetected("entry 9")
+
+    assert world.session.head() == TOTAL
+    world.session.done()
+    with pytest.raises(RollbackDetected):
+        world.session.head()
+    assert not any(isinstance(each, Upload) for each in world.sent)
+
+
+def test_notes_are_answered_while_nothing_but_the_end_is_waited_for() -> None:
+    world = World([Note(3, b"question"), 1.0, Finish(1, "complete")])
+
+    assert world.session.wait_for_end(5.0) == "complete"
+    assert world.sent[-1] == Note(3, b"receipt")
+
+
+def test_a_flood_of_notes_does_not_keep_the_door_from_its_step() -> None:
+    class Flooded(Connection):
+        def receive(self) -> Any:
+            return self.inbox.popleft() if self.inbox else Note(3, b"noise")
+
+        def waiting(self) -> bool:
+            return True
+
+    world = World()
+    world.connect = lambda: Flooded(world, [STEP])  # type: ignore[method-assign]
+    assert world.session.head() == STEP
+
+
+@pytest.mark.parametrize("upload", [UPLOAD_A, UPLOAD_B])
+def test_no_upload_leaves_before_the_ledger_is_witnessed(upload: Upload) -> None:
+    world = World([TOTAL], needed=1)
+    world.session.head()
+    with pytest.raises(NotWitnessed, match="site-1, site-3 have not answered"):
+        world.session.send(upload)
+    assert not any(isinstance(each, Upload) for each in world.sent)
+    world.session.send(Complete(2, b"t" * 32))  # no upload

@@ -23,7 +23,7 @@ from nodes.errors import (
     StorageProblem,
     StudyStopped,
 )
-from nodes.store import CoordinatorStore, SiteStore, StoredUpload
+from nodes.store import CoordinatorStore, SiteStore, StoredUpload, WitnessedRow
 from nodes.store.database import HEADS, Role
 from nodes.store.tables import CoordinatorTables, SiteTables
 from tests.nodes.rows import ROSTER, RUN, STUDY, row, total
@@ -309,3 +309,55 @@ def test_a_copied_directory_is_a_database_of_its_own(running: SiteStore, path: P
     shutil.copy(path, tmp_path / "copy")
     with SiteStore(tmp_path / "copy") as copy:
         assert copy.entries() == running.entries()
+
+
+PEER = WitnessedRow(b"p" * 32, 7, b"a statement", b"s" * 64)
+
+
+def test_what_is_held_of_a_peer_is_replaced_by_later_statements_only(store: SiteStore, path: Path) -> None:
+    other = replace(PEER, identity=b"q" * 32, sequence=3)
+    assert store.witnessed(PEER.identity) is None
+    for row_ in (PEER, other, replace(PEER, sequence=9, statement=b"a later one")):
+        store.witness(row_)
+
+    with SiteStore(path) as again:
+        assert again.witnessed(PEER.identity) == replace(PEER, sequence=9, statement=b"a later one")
+        assert again.witnessed(other.identity) == other
+    with pytest.raises(InternalError, match="entry 8 cannot replace one about entry 9"):
+        store.witness(replace(PEER, sequence=8))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM witnessed",
+        "UPDATE witnessed SET sequence = 6",
+        "UPDATE witnessed SET identity = X'00'",
+        "INSERT OR REPLACE INTO witnessed SELECT identity, 1, statement, signature FROM witnessed",
+    ],
+)
+def test_what_is_held_does_not_go_back_even_by_hand(store: SiteStore, path: Path, statement: str) -> None:
+    store.witness(PEER)
+    by_hand = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="history"):
+        by_hand.execute(statement)
+    assert store.witnessed(PEER.identity) == PEER
+
+
+def test_a_recovery_alone_leaves_numbers_of_the_ledger_out(store: SiteStore, path: Path) -> None:
+    store.append(row(0))
+    jump = replace(row(8), kind="recover", previous=row(0).hash)
+    back = replace(jump, sequence=0, hash="b" * 64)
+    with pytest.raises(StorageProblem, match="entry 0 does not follow"):
+        store.append(back)
+    store.append(jump)
+    with pytest.raises(StorageProblem, match="entry 11 does not follow"):
+        store.append(replace(row(11), previous=jump.hash))
+    store.append(replace(row(9), previous=jump.hash))
+
+    assert [each.sequence for each in store.entries()] == [0, 8, 9]
+    by_hand = sqlite3.connect(path)
+    for kind, sequence in (("upload", 12), ("recover", 9), ("recover", 3)):
+        entry = replace(row(sequence), kind=kind, previous=store.entries()[-1].hash, hash="c" * 64)
+        with pytest.raises(sqlite3.IntegrityError, match="history"):
+            by_hand.execute("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?)", tuple(vars(entry).values()))

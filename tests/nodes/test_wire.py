@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes import chunks, wire
+from nodes import chunks, notes, wire
 from nodes.proto import federation_pb2 as pb
 from secagg import messages
 from secagg.errors import PeerError
@@ -26,14 +26,14 @@ SAMPLES = [
 
 
 @pytest.mark.parametrize("message", UPSTREAM, ids=lambda message: type(message).__name__)
-def test_what_a_site_sends_arrives(message: chunks.Upstream) -> None:
+def test_what_a_site_sends_arrives(message: notes.Sent) -> None:
     sent = wire.to_coordinator(message).SerializeToString()
 
     assert wire.from_site(pb.ToCoordinator.FromString(sent)) == message
 
 
 @pytest.mark.parametrize("message", DOWNSTREAM, ids=lambda message: type(message).__name__)
-def test_what_the_coordinator_sends_arrives(message: chunks.Downstream) -> None:
+def test_what_the_coordinator_sends_arrives(message: notes.Received) -> None:
     sent = wire.to_site(message).SerializeToString()
 
     assert wire.from_coordinator(pb.ToSite.FromString(sent)) == message
@@ -54,7 +54,7 @@ def test_every_message_has_a_place_and_every_field_its_name() -> None:
     protocol = {getattr(messages, name) for name in messages.__all__ if isinstance(getattr(messages, name), type)}
     # A sum and an upload travel in pieces.
     assert protocol - travelling == {messages.Sum, messages.Upload}
-    assert travelling - protocol == {chunks.SumPart}
+    assert travelling - protocol == {chunks.SumPart, notes.Note}
 
 
 @pytest.mark.parametrize("message", LONGEST, ids=lambda message: type(message).__name__)

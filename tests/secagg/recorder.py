@@ -223,7 +223,7 @@ class Session:
                 "members": [[each.index, each.name, each.identity.hex()] for each in m.members],
                 "collusion": m.collusion, "minimum_roster": m.minimum_roster, "roster_changes": m.roster_changes,
                 "max_rounds": m.max_rounds, "mode": str(m.mode), "suite": m.suite, "lane_bits": m.lane_bits,
-                "digest": m.digest().hex(),
+                "noise": str(m.noise), "digest": m.digest().hex(),
             },
             "identities": {str(index): identity(index).seed.hex() for index in m.indices},
             "events": self.events,

@@ -10,8 +10,17 @@ import pytest
 from secagg import Client, keys, masks, recovery, rounds, shamir
 from secagg.context import Context
 from secagg.encoding import digest
-from secagg.errors import BadKey, ForgedSum, ManifestError, ManifestMismatch, RosterRefused, Unconfirmed, UnpinnedMember
-from secagg.manifest import Manifest, Mode
+from secagg.errors import (
+    BadKey,
+    ForgedSum,
+    ManifestError,
+    ManifestMismatch,
+    MisuseError,
+    RosterRefused,
+    Unconfirmed,
+    UnpinnedMember,
+)
+from secagg.manifest import Manifest, Mode, Noise
 from secagg.messages import Agreement, Bundle, Bundles, Part, Step, Survivors, Upload
 from tests.federation import Federation, Site, Study, complete, entropy, identity, manifest, play, ready, roster
 from tests.secagg.coordinator import Round, assert_noise, over, plain
@@ -276,15 +285,18 @@ def test_query_confusion_same_length() -> None:
     assert_noise(first.stripped(2, T, [5]))
 
 
+SILENT = replace(OF, noise=Noise.NONE, collusion=0, minimum_roster=5, roster_changes=0)
+BARE = Study(length=400, share_variance=0)
+
+
 def test_no_noise_smaller_roster_refused() -> None:
     """Without noise, the sums of five and of four sites differ by exactly one hospital: there is no roster but one."""
-    bare = Study(length=400, share_variance=0)
-    for of in (OF, replace(OF, mode=Mode.A)):
-        sites = ready(of, bare)
+    for of in (SILENT, replace(SILENT, mode=Mode.A)):
+        sites = ready(of, BARE)
         step = Step(1, 0, roster(sites, 1, 2, 3, 4))
         for each in (1, 2, 3, 4):
             over(sites[each], RosterRefused, sites[each].upload, step)
-        sites = ready(of, bare)
+        sites = ready(of, BARE)
         total, expected = play(sites, 1)
         assert list(sites[1].client.accept(total, sites[1].terms(5))) == expected
         smaller = replace(total, round=2, roster=total.roster[:4], survivors=(1, 2, 3, 4))
@@ -294,7 +306,7 @@ def test_no_noise_smaller_roster_refused() -> None:
 
 def test_no_noise_smaller_survivors_refused() -> None:
     """Nor is there another set of survivors: in mode B the same would come out by calling one site dropped."""
-    sites = ready(OF, Study(length=400, share_variance=0))
+    sites = ready(SILENT, BARE)
     step = Step(1, 0, roster(sites))
     for each in sites:
         sites[each].upload(step)
@@ -305,12 +317,27 @@ def test_no_noise_smaller_survivors_refused() -> None:
 
 def test_no_noise_sum_of_fewer_is_refused_without_a_consent() -> None:
     """Whoever was never asked for a consent does not take such a sum either, however right its words are."""
-    sites = ready(OF, Study(length=400, share_variance=0))
+    sites = ready(SILENT, BARE)
     total, _ = play(sites, 1)
     fewer = replace(total, survivors=(1, 2, 3, 4))
-    late = ready(OF, Study(length=400, share_variance=0))[5]
+    late = ready(SILENT, BARE)[5]
     with pytest.raises(ForgedSum, match="without noise all or none"):
         late.client.accept(fewer, late.terms(5))
+
+
+@pytest.mark.parametrize(("of", "study"), [(SILENT, LONG), (OF, BARE)])
+def test_noise_is_as_the_manifest_says(of: Manifest, study: Study) -> None:
+    """Neither a round without noise in a study that has some, nor the contrary."""
+    sites = ready(of, study)
+    with pytest.raises(MisuseError, match="the manifest's noise is"):
+        sites[1].upload(Step(1, 0, roster(sites)))
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_masks_of_two_noise_modes_never_cancel(mode: Mode) -> None:
+    """The digest is in every bundle: a site that was told another one is named before anything is masked."""
+    ours = replace(OF, mode=mode)
+    assert ours.digest() != replace(ours, noise=Noise.LOCAL).digest()
 
 
 def test_aborted_round_then_a_smaller_roster() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from secagg import Manifest, Member, MisuseError, Mode, Terms
 from secagg.errors import ManifestError
+from secagg.manifest import Noise
 from tests.federation import identity, manifest
 
 MEMBERS = manifest().members
@@ -30,6 +31,15 @@ MEMBERS = manifest().members
         ({"suite": "X25519-AES-128-CTR"}, "never negotiated"),
         ({"mode": "C"}, "mode"),
         ({"lane_bits": 13}, "lane_bits"),
+        ({"noise": "some"}, "noise 'some' is none of distributed, local, none"),
+        ({"noise": Noise.LOCAL, "collusion": 0}, "at least 1"),
+        ({"noise": Noise.NONE}, "nobody may collude"),
+        ({"noise": Noise.NONE, "collusion": 0, "roster_changes": 0}, "one fixed roster"),
+        ({"noise": Noise.NONE, "collusion": 0, "minimum_roster": 4}, "4 roster changes"),
+        (
+            {"noise": Noise.NONE, "collusion": 0, "minimum_roster": 2, "roster_changes": 0, "members": MEMBERS[:2]},
+            "3 or more",
+        ),
         ({"members": MEMBERS[::-1]}, "ascending"),
         ({"members": (*MEMBERS, MEMBERS[3])}, "ascending"),
         ({"members": (*MEMBERS, Member(9, "Hospital 1", identity(9).public))}, "same name"),
@@ -81,12 +91,25 @@ def test_the_digest_covers_every_field() -> None:
         "max_rounds": 5001,
         "mode": Mode.B,
         "lane_bits": 32,
+        "noise": Noise.LOCAL,
     }
     digests = {dataclasses.replace(base, **{name: value}).digest() for name, value in changed.items()}
     assert len(digests | {base.digest()}) == len(changed)  # collusion is unchanged here …
     other = manifest(5, 1), manifest(5, 2, minimum_roster=4)
     assert other[0].digest() != other[1].digest()  # … and changed here
     assert set(changed) | {"suite"} == {field.name for field in dataclasses.fields(Manifest)}
+
+
+def test_whose_noise_is_counted_on() -> None:
+    """A roster of four of five with one colluder; in mode B four of five survivors open a sum."""
+    of = manifest(5, 1)
+    assert of.honest(4) == 3
+    assert dataclasses.replace(of, mode=Mode.B, minimum_roster=4).honest(5) == 3
+    for mode in Mode:
+        local = dataclasses.replace(of, mode=mode, minimum_roster=4, noise=Noise.LOCAL)
+        assert [local.honest(size) for size in (4, 5)] == [1, 1]
+    silent = manifest(5, 0, noise=Noise.NONE, minimum_roster=5, roster_changes=0)
+    assert silent.honest(5) == 0
 
 
 @pytest.mark.parametrize(

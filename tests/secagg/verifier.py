@@ -76,9 +76,11 @@ class Session:
         right(all(key == ed25519(self.identity[i]) for i, _, key in listed), "the identity of a member")
         n, c, least = len(listed), m["collusion"], m["minimum_roster"]
         self.threshold = max(2 * n // 3 + 1, (n + c) // 2 + 1)
-        right(c >= 1 and n >= least >= c + 2 and 2 * least > n + c, "the smallest roster")
+        silent = m["noise"] == "none"
+        right(n >= least >= c + 2 and 2 * least > n + c, "the smallest roster")
+        right((c == 0 and least == n >= 3 and m["roster_changes"] == 0) if silent else c >= 1, "the collusion bound")
         right(self.mode == "A" or least >= self.threshold, "the smallest roster")
-        limits = (c, least, m["roster_changes"], m["max_rounds"], m["lane_bits"])
+        limits = (c, least, m["roster_changes"], m["max_rounds"], m["lane_bits"], m["noise"])
         self.M = H("haemfed/manifest/v1", VERSION, SUITE, self.mode, self.run_id, study, listed, *limits)
         right(self.M.hex() == m["digest"], "the manifest's digest")
         start = H("haemfed/transcript-start/v1", SUITE, self.run_id, study, self.M)
@@ -193,7 +195,12 @@ class Session:
     # ---- rounds: section 5
 
     def context(self, i: int, number: int, roster: Any, t: dict[str, Any]) -> bytes:
-        honest = (len(roster) if self.mode == "A" else self.threshold) - self.m["collusion"]
+        honest = {
+            "distributed": (len(roster) if self.mode == "A" else self.threshold) - self.m["collusion"],
+            "local": 1,
+            "none": 0,
+        }[self.m["noise"]]
+        right((t["share_variance"] == 0) == (self.m["noise"] == "none"), "the noise")
         right(t["honest"] == honest and t["total_bound"] < 2**47, "the terms")
         noise = (t["share_variance"], honest, t["clamp"], t["steps"], t["total_bound"], self.m["lane_bits"])
         about = (self.mode, number, bytes.fromhex(t["query"]), *noise, t["length"], roster, self.transcript[i])

@@ -1,0 +1,388 @@
+"""What could a federation of these sizes learn at which ε? Answered before anything is spent, on invented patients.
+
+For every ε the study's own training runs on freshly drawn patients, several times:
+
+| column                  | who trains on what                                                              |
+|-------------------------|---------------------------------------------------------------------------------|
+| federation              | all hospitals, noise shared out inside the sum (what a study does)              |
+| noise of every site     | all hospitals, each adds the whole noise its own patients need, sums are added  |
+| pooled, without privacy | everybody's patients in one place, no clipping, no noise                        |
+| hospital alone          | one hospital's patients, no privacy needed because nothing leaves               |
+
+Each model is scored by its exact C-index on the same new patients. Nothing here reads a hospital's data, so nothing is
+charged; and nothing here is evidence: the patients are invented (`models.simulation`), or drawn from a public table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from dp.budget import epsilon_of
+from dp.calibration import split_budget
+from dp.central import CentralSum, UnprotectedSum
+from dp.queries import SecureSum
+from models.data import SurvivalData
+from models.metrics import harrell_c
+from models.plan import Spec
+from models.predict import SurvivalModel
+from models.presets import Preset
+from models.training import fit, initial_weights
+from nodes.errors import ConfigError
+from nodes.planning_source import Patients
+from nodes.protocol import MINIMUM_MEMBERS, SPARE_UPLOADS, TRAINING_SHARES, Terms, collusion_bound
+from secagg.errors import SecaggError
+from secagg.manifest import Manifest, Member, Mode
+from secagg.masks import Keystream
+
+__all__ = ["LEFT_OUT", "Asked", "Plan", "Range", "Row", "View", "plan", "views"]
+
+LEFT_OUT: Final = (
+    "hospitals that differ in more than size: other treatments, laboratories, ages or codes",
+    "variables that are wrong, or missing for a reason",
+    "rounds that are lost, and hospitals that stay away",
+    "the noise on the C-index that the study itself will release for its holdout patients",
+    "recalibration: the table is about ranking patients, not about how well probabilities fit",
+    "other presets: a better or worse one moves every column",
+    "a patient who is in several hospitals (k hospitals: k times the μ)",
+)
+"""What the numbers of a plan do not contain."""
+
+_SECOND_DELTA: Final = 1e-6
+_TRAINING_SHARE: Final = 0.8  # one patient in five is held out
+_TEST: Final = 1000
+_UNCLIPPED: Final = 1000.0
+_MOST_SITES: Final = 64
+_LARGEST: Final = Terms.patient_cap
+_FEWEST_RUNS, _MOST_RUNS = 3, 20
+_WORK: Final = 100_000  # patients × models in training: about half a minute on one core
+
+
+@dataclass(frozen=True)
+class Range:
+    """Exact C-index over the runs of a plan.
+
+    Args:
+        mean: of all runs.
+        low, high: 10th and 90th percentile.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> Range:
+        """Summarise scores."""
+        low, high = np.percentile(scores, [10, 90])
+        return cls(float(np.mean(scores)), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The federation that somebody has in mind; public numbers, all typed in by a person.
+
+    Args:
+        sizes: patients of each hospital, as declared, held-out ones included.
+        epsilons: total ε of one training patient to compare, add-or-remove-one, against the coordinator and c sites.
+        preset: model and training constants.
+        delta: δ of every ε.
+        collusion: c; None for the rule of `haemfed study draft`.
+        mode: A or B.
+        seed: decides everything that is drawn.
+        runs: repetitions; None for as many as half a minute allows.
+
+    Raises:
+        ConfigError: a number outside its range; names it and the way out.
+    """
+
+    sizes: tuple[int, ...]
+    epsilons: tuple[float, ...]
+    preset: Preset
+    delta: float = 1e-5
+    collusion: int | None = None
+    mode: Mode = Mode.A
+    seed: int = 0
+    runs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a person typed, before anything runs."""
+        if not MINIMUM_MEMBERS <= len(self.sizes) <= _MOST_SITES:
+            raise ConfigError(f"{len(self.sizes)} hospitals: a plan is for {MINIMUM_MEMBERS} to {_MOST_SITES} of them")
+        for size in self.sizes:
+            if not 5 <= size <= _LARGEST:
+                raise ConfigError(f"a hospital of {size} patients: declare 5 to {_LARGEST}, the study's patient cap")
+        if not 1 <= len(self.epsilons) <= 12 or len(set(self.epsilons)) != len(self.epsilons):
+            raise ConfigError("give 1 to 12 different values of epsilon")
+        for epsilon in self.epsilons:
+            if not 0.01 <= epsilon <= 100:
+                raise ConfigError(f"epsilon {epsilon:g} is not in 0.01 to 100; common values are 0.5 to 8")
+        if not 1e-12 <= self.delta <= 1e-3:
+            raise ConfigError(f"delta {self.delta:g} is not in 1e-12 to 0.001; 1e-5 is usual")
+        if self.runs is not None and not 2 <= self.runs <= 200:
+            raise ConfigError(f"{self.runs} runs: give 2 to 200")
+        if self.seed < 0:
+            raise ConfigError("the seed is a whole number, 0 or more")
+        _ = self.honest
+
+    @property
+    def uncounted(self) -> int:
+        """c: colluding sites that the noise allows for."""
+        return collusion_bound(len(self.sizes)) if self.collusion is None else self.collusion
+
+    @property
+    def honest(self) -> int:
+        """Noise shares that no opened sum lacks, h; from the rules of the protocol itself."""
+        n, c = len(self.sizes), self.uncounted
+        members = tuple(Member(i, f"hospital-{i}", hashlib.sha256(b"%d" % i).digest()) for i in range(1, n + 1))
+        try:
+            frame = Manifest(
+                run_id=bytes(32),
+                study_digest=bytes(32),
+                members=members,
+                collusion=c,
+                minimum_roster=n,
+                roster_changes=0,
+                max_rounds=self.preset.uploads + 1,
+                mode=self.mode,
+            )
+        except SecaggError as error:
+            raise ConfigError(f"{n} hospitals of which {c} may collude: {error}") from error
+        return frame.honest(n)
+
+    @property
+    def training(self) -> tuple[int, ...]:
+        """Patients of each hospital that train."""
+        return tuple(round(_TRAINING_SHARE * size) for size in self.sizes)
+
+    @property
+    def repetitions(self) -> int:
+        """How often everything is repeated: a function of what was asked, never of the clock."""
+        if self.runs is not None:
+            return self.runs
+        # A small cohort costs a model nearly as much as one block of patients.
+        whole, alone = max(sum(self.training), 1024), sum(max(size, 1024) for size in set(self.training))
+        work = (2 * len(self.epsilons) + 1) * whole + alone
+        return max(_FEWEST_RUNS, min(_MOST_RUNS, _WORK // work))
+
+
+@dataclass(frozen=True)
+class View:
+    """The same uploads as one adversary sees them.
+
+    Args:
+        against: who.
+        mu: μ against him.
+        epsilon: at the plan's δ.
+        epsilon_6: at δ = 1e-6.
+    """
+
+    against: str
+    mu: float
+    epsilon: float
+    epsilon_6: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is expected at one ε.
+
+    Args:
+        epsilon: total of a training patient against the coordinator and c sites.
+        multipliers: noise multiplier per kind of release.
+        federation: C-index with noise shares inside the sum.
+        site_noise: C-index if every site adds the whole noise.
+        views: the same ε against others.
+    """
+
+    epsilon: float
+    multipliers: dict[str, float]
+    federation: Range
+    site_noise: Range
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer.
+
+    Args:
+        asked: the question.
+        source: the public numbers behind the patients.
+        runs: repetitions behind every range.
+        rows: one per ε.
+        pooled: without privacy, everybody in one place.
+        alone: (declared size, without privacy) of each different size.
+    """
+
+    asked: Asked
+    source: dict[str, object]
+    runs: int
+    rows: tuple[Row, ...]
+    pooled: Range
+    alone: tuple[tuple[int, Range], ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Everything, as JSON values."""
+        return {
+            "schema": "haemfed/plan/v1",
+            "simulation": "expected on patients that are not this federation's; no evidence, nothing charged",
+            "sizes": list(self.asked.sizes),
+            "delta": self.asked.delta,
+            "collusion": self.asked.uncounted,
+            "honest_shares": self.asked.honest,
+            "mode": self.asked.mode.value,
+            "preset": self.asked.preset.name,
+            "seed": self.asked.seed,
+            "runs": self.runs,
+            "range": "mean, and 10th to 90th percentile over the runs, of the exact C-index on new patients",
+            "patients": self.source,
+            "at_epsilon": [
+                {
+                    "epsilon": row.epsilon,
+                    "noise_multipliers": row.multipliers,
+                    "federation": vars(row.federation),
+                    "noise_of_every_site": vars(row.site_noise),
+                    "against": [vars(view) for view in row.views],
+                }
+                for row in self.rows
+            ],
+            "pooled_without_privacy": vars(self.pooled),
+            "alone_without_privacy": [{"patients": size, **vars(found)} for size, found in self.alone],
+            "left_out": list(LEFT_OUT),
+        }
+
+
+def plan(asked: Asked, patients: Patients, tell: Callable[[int, int], None] | None = None) -> Plan:
+    """Simulate the federation.
+
+    Deterministic: the same question has the same answer on one machine.
+
+    Args:
+        asked: the question.
+        patients: where they come from.
+        tell: called after each model with (models trained, models to train).
+
+    Raises:
+        ConfigError: (of `dp`) the federation has no lattice for this noise: too many sites or patients, or too
+            small an ε.
+    """
+    runs, different = asked.repetitions, sorted(set(asked.sizes), reverse=True)
+    scores: dict[tuple[str, float], list[float]] = {}
+    total = runs * (2 * len(asked.epsilons) + 1 + len(different))
+    for run in range(runs):
+        arms = _Arms(asked, patients, run)
+        for key, score in arms.scores(different):
+            scores.setdefault(key, []).append(score)
+            if tell is not None:
+                tell(sum(map(len, scores.values())), total)
+    return Plan(
+        asked,
+        patients.describe(),
+        runs,
+        tuple(
+            Row(
+                epsilon,
+                _multipliers(asked, epsilon),
+                Range.of(scores["federation", epsilon]),
+                Range.of(scores["site noise", epsilon]),
+                views(asked, epsilon),
+            )
+            for epsilon in asked.epsilons
+        ),
+        Range.of(scores["pooled", 0.0]),
+        tuple((size, Range.of(scores["alone", float(size)])) for size in different),
+    )
+
+
+def views(asked: Asked, epsilon: float) -> tuple[View, ...]:
+    """State ε of one training patient against everybody whom a data protection officer asks about."""
+    multipliers = _multipliers(asked, epsilon)
+    mu = math.sqrt(sum(uploads / multipliers[kind] ** 2 for kind, (_, uploads) in _shares(asked.preset).items()))
+    c, h, n = asked.uncounted, asked.honest, len(asked.sizes)
+    seen = (
+        (f"the coordinator and {c} {'hospital' if c == 1 else 'hospitals'}, together", mu),
+        ("anyone outside", mu * math.sqrt(h / (h + c))),
+        (f"everyone else together ({n - 1} hospitals and the coordinator)", mu * math.sqrt(h)),
+        (f"the coordinator and {c}, replacing a patient by another", 2 * mu),
+    )
+    return tuple(
+        View(who, value, epsilon_of(value * value, asked.delta), epsilon_of(value * value, _SECOND_DELTA))
+        for who, value in seen
+    )
+
+
+class _Arms:
+    """Every training of one run, all on the same patients."""
+
+    def __init__(self, asked: Asked, patients: Patients, run: int) -> None:
+        self._asked, self._run = asked, run
+        rng = np.random.default_rng([asked.seed, run])
+        self._parts, test = patients.draw(asked.training, _TEST, rng)
+        self._everybody = _joined(self._parts)
+        self._test = test.bounded(asked.preset.horizon)
+        self._names = tuple(f"x{i}" for i in range(patients.features))
+
+    def scores(self, different: Sequence[int]) -> Iterator[tuple[tuple[str, float], float]]:
+        """Train and score, one arm after the other."""
+        yield ("pooled", 0.0), self._open(self._everybody)
+        for size in different:
+            yield ("alone", float(size)), self._open(self._parts[self._asked.sizes.index(size)])
+        n, h = len(self._asked.sizes), self._asked.honest
+        for epsilon in self._asked.epsilons:
+            shared = CentralSum(self._stream("federation", epsilon), roster_size=n, collusion=n - h, shares=n)
+            yield ("federation", epsilon), self._private(epsilon, shared)
+            # Two shares on the lattice of two honest sites are one site's whole noise.
+            whole = CentralSum(self._stream("site noise", epsilon), roster_size=n, collusion=n - 2, shares=2 * n)
+            yield ("site noise", epsilon), self._private(epsilon, whole)
+
+    def _private(self, epsilon: float, secure_sum: SecureSum) -> float:
+        return self._score(
+            self._asked.preset.sized(len(self._everybody)),
+            self._everybody,
+            secure_sum,
+            _multipliers(self._asked, epsilon),
+        )
+
+    def _open(self, data: SurvivalData) -> float:
+        preset = replace(self._asked.preset.sized(max(len(data), 1)), clip=_UNCLIPPED)
+        return self._score(preset, data, UnprotectedSum(), {"gradient": 1.0})
+
+    def _score(self, preset: Preset, data: SurvivalData, secure_sum: SecureSum, multipliers: dict[str, float]) -> float:
+        weights = initial_weights(preset, len(self._names), b"haemfed plan %d" % self._run)
+        spec = Spec(preset, self._names, weights, multipliers, patient_cap=_LARGEST)
+        bounded = data.bounded(preset.horizon)
+        trained = fit(preset, len(self._names), weights, bounded, secure_sum, lambda t: spec.query("gradient", t))
+        model = SurvivalModel.as_trained(self._names, preset.hidden, preset.grid, trained.params)
+        return harrell_c(model.risk(self._test.x, self._test.observed), self._test)
+
+    def _stream(self, arm: str, epsilon: float) -> Keystream:
+        # Reproducible on purpose: these sums protect nobody.
+        about = f"haemfed plan {self._asked.seed} {self._run} {arm} {epsilon!r}"
+        return Keystream(hashlib.sha256(about.encode()).digest())
+
+
+def _shares(preset: Preset) -> dict[str, tuple[float, int]]:
+    """Kind of release → (share of μ², uploads), as `haemfed study draft` declares them."""
+    return {
+        kind: (share, preset.uploads if kind == "gradient" else 1 + SPARE_UPLOADS.get(kind, 0))
+        for kind, share in TRAINING_SHARES.items()
+    }
+
+
+def _multipliers(asked: Asked, epsilon: float) -> dict[str, float]:
+    return split_budget(epsilon, asked.delta, _shares(asked.preset))
+
+
+def _joined(parts: Sequence[SurvivalData]) -> SurvivalData:
+    return SurvivalData(
+        np.concatenate([part.x for part in parts]),
+        np.concatenate([part.observed for part in parts]),
+        np.concatenate([part.duration for part in parts]),
+        np.concatenate([part.event for part in parts]),
+    )
