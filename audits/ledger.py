@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from audits import gaussian, renyi
 from dp import accountant, numerical
-from dp.budget import GDP_FILTER, BudgetKind, Filter
+from dp.budget import GDP_FILTER, BudgetKind, Filter, gaussian_delta
 from dp.errors import AccountantsDisagree, BudgetOfAnotherKind, LedgerCorrupt
 from dp.events import UNIT_BITS, Event
 from dp.ledger import Entry, Head, Upload, fold
@@ -128,7 +128,7 @@ def recount(
         mine = [(event, count) for event, count in charges if event.account.value == name]
         rule = filters.get(name, GDP_FILTER)
         try:
-            mu, epsilon = _ours(mine, rule, delta)
+            mu, epsilon = _ours(mine, rule, gaussian_delta(delta))
         except BudgetOfAnotherKind as error:
             problems = (*problems, f"The ledger charges the {name} account what its budget cannot hold: {error}.")
             continue
@@ -136,7 +136,7 @@ def recount(
         if other is None:
             gdp = rule.kind is BudgetKind.GDP
             other = privacy_loss_distribution if gdp else dp_accounting_rdp(rule.order)
-        found = float(other(mine, delta))
+        found = float(other(mine, gaussian_delta(delta)))
         agree = math.isfinite(found) and abs(found - epsilon) <= max(AGREEMENT * epsilon, RESOLUTION)
         uploads = sum(count for _, count in mine)
         accounts.append(AccountRecount(name, uploads, mu, delta, epsilon, found, agree, rule.order))
@@ -168,7 +168,7 @@ def examine(
         state = fold(entries, witnessed=witnessed)
     except LedgerCorrupt as error:
         return LedgerEvidence(head, len(entries), (), (f"The ledger does not verify: {error}.",))
-    filters = {account.value: budget.filter for account, budget in state.budgets.items()}
+    filters = {account.value: terms.filter for account, terms in state.terms.items()}
     uploads = (Upload.parse(entry.body) for entry in entries if entry.kind == Upload.KIND)
     charges = Counter(upload.event for upload in uploads if upload.run == run)
     return recount(list(charges.items()), head=head, entries=len(entries), delta=delta, second=second, filters=filters)

@@ -160,12 +160,10 @@ class References:
     models: Ensemble
     calibration: SurvivalData
 
-    def _raw(self, model: HazardModel, data: SurvivalData) -> Float64:
+    def _raw(self, model: HazardModel, data: SurvivalData, floor: float) -> Float64:
         usual = self.models.signals(data).log_likelihood
-        # Half of the ensemble's typical spread keeps a record on which all references agree from exploding.
-        spread = usual.std(axis=0)
-        floor = 0.5 * float(np.median(self.models.signals(self.calibration).log_likelihood.std(axis=0))) + 1e-9
-        return np.asarray((signals(model, data).log_likelihood - usual.mean(axis=0)) / np.maximum(spread, floor))
+        spread = np.maximum(usual.std(axis=0), floor)
+        return np.asarray((signals(model, data).log_likelihood - usual.mean(axis=0)) / spread)
 
     def scores(self, model: HazardModel, data: SurvivalData) -> Float64:
         """Standardised score of each record, higher = more like a member.
@@ -177,13 +175,17 @@ class References:
         Returns:
             float64[n]; NaN for a record that is not usable, which contributes zero everywhere.
         """
-        centre = self._raw(model, self.calibration)
+        # Half of the ensemble's typical spread keeps a record on which all references agree from exploding.
+        floor = 0.5 * float(np.median(self.models.signals(self.calibration).log_likelihood.std(axis=0))) + 1e-9
+        centre = self._raw(model, self.calibration, floor)
         middle = float(np.median(centre))
         scale = 1.4826 * float(np.median(np.abs(centre - middle))) + 1e-9
-        keep = usable(data)
         scores = np.full(len(data), np.nan)
-        if keep.any():
-            scores[keep] = (self._raw(model, data.rows(keep).bounded(model.grid[-1])) - middle) / scale
+        # One record at a time: matrix products of another size may differ in the last bit, and then a patient at the
+        # edge of a bin would change it for somebody else's sake, who would count twice.
+        for place in np.flatnonzero(usable(data)):
+            alone = data.rows(np.array([place])).bounded(model.grid[-1])
+            scores[place] = (self._raw(model, alone, floor)[0] - middle) / scale
         return scores
 
 

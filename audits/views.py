@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from audits import gaussian
 from audits.ceilings import Ceiling
 from audits.errors import MisuseError
+from dp.budget import gaussian_delta
 
 __all__ = ["EpsilonView", "MeaningRow", "epsilon_views", "meaning", "views"]
 
@@ -78,7 +79,9 @@ def epsilon_views(
 
     def against(variance: float) -> tuple[float, float, float]:
         weaker = mu / math.sqrt(variance)
-        return weaker, gaussian.epsilon_of(weaker, 1e-5), gaussian.epsilon_of(weaker, 1e-6)
+        # The share of δ that the lattice keeps is kept here, too: the number is the headline's, to the last digit.
+        five, six = (gaussian.epsilon_of(weaker, gaussian_delta(delta)) for delta in (1e-5, 1e-6))
+        return weaker, five, six
 
     return views(against, roster=roster, collusion=collusion, honest=honest, outside=outside)
 

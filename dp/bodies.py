@@ -68,7 +68,7 @@ def count(body: Mapping[str, JSON], name: str) -> int:
 
 def amount(body: Mapping[str, JSON], name: str) -> int:
     """Return a number of units, written as text: it may be longer than other readers of JSON can hold."""
-    digits = text(body, name)
+    digits = text(body, name) if name in body else ""
     if not re.fullmatch("0|[1-9][0-9]{0,60}", digits):
         raise MisuseError(f"{name} is not a whole number ≥ 0")
     return int(digits)

@@ -25,7 +25,7 @@ and however many. Proof:
    the input and the constants. `_rows_apart` establishes, before the first patient, that the circuits of all rows
    are the same one: on invented rows the results agree bit for bit under permutations, and no row moves when all the
    others are replaced. Two different orders of addition would have to round alike in every one of thousands of
-   trials. A model whose loss ties patients together fails the same test.
+   trials. Many losses that tie patients together fail the same test; that a loss is a sum stays a premise.
 
 | patient                                 | contribution                         |
 |-----------------------------------------|--------------------------------------|
@@ -38,11 +38,10 @@ Sources: docs/explanation/exact-clipping.md.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -50,14 +49,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dp.errors import MisuseError
-from dp.persample import Loss, engine
+from dp.invented import Kind, numbers, rows
+from dp.persample import Loss, engine, require_own_gradients
 from dp.queries import MAX_LENGTH, Float64, Int64
 from dp.taps import Outer, Rows
 
 __all__ = ["BLOCK", "ClippedGradients", "Loss"]
-
-Kind: TypeAlias = tuple[tuple[torch.dtype, tuple[int, ...]], ...]
-"""Type and shape of the tensors, without the patients' axis."""
 
 BLOCK: Final = 512
 """Rows of one forward and backward pass. Public: it does not depend on the number of patients."""
@@ -75,7 +72,7 @@ _GRID: Final = 2.0**_INPUT_BITS
 _GRID_SQUARED: Final = 4.0**_INPUT_BITS
 _TRIALS: Final = 6
 _SPLIT: Final = 22
-_CARRY_BLOCKS: Final = 64
+_CARRY_PIECES: Final = 64
 
 
 class _Factors:
@@ -138,7 +135,6 @@ class _Factors:
         return [weight, delta @ self._one[first:last]] if self._bias else [weight]
 
     def arrays(self) -> list[Float64]:
-        """What the sum is made of."""
         return [self._a, self._delta]
 
 
@@ -182,23 +178,25 @@ class _Formed:
         return [self._rows[first:last, : self._width].sum(axis=0)]
 
     def arrays(self) -> list[Float64]:
-        """What the sum is made of."""
         return [self._rows]
 
 
 class Table:
-    """Patients as a kernel wants them: float32, in padded blocks; made once for many steps.
+    """Patients as one kernel wants them: float32, in padded blocks; made once for many steps.
 
     Args:
+        kernel: whose blocks these are.
         tensors: what the loss gets after the model; first axis = patient, n ≥ 0. Floating point becomes float32.
-        block: rows of one pass.
         chosen: rows that take part, each at most once; all by default.
 
     Raises:
         MisuseError: tensors that disagree on the number of patients, or a row that is not there.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], block: int, chosen: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self, kernel: ClippedGradients, tensors: Sequence[Tensor], chosen: NDArray[np.int64] | None = None
+    ) -> None:
+        self.kernel, block = kernel, kernel.block
         self.patients = _patients(tensors)
         rows = np.arange(self.patients) if chosen is None else np.unique(chosen)
         if len(rows) and not (rows[0] >= 0 and rows[-1] < self.patients):
@@ -243,14 +241,14 @@ class ClippedGradients:
         self.length = sum(p.numel() for p in self.parameters)
         if not 1 <= self.length <= MAX_LENGTH:
             raise MisuseError(f"a model of {self.length} parameters is not in 1 … {MAX_LENGTH}")
-        self._loss = loss
+        self._model, self._loss = model, loss
         self._engine = engine(model)
         self._layers: list[_Factors | _Formed] = []
-        self._proven: set[Kind] = set()
+        self._proven: set[tuple[Kind, int]] = set()
 
     def table(self, tensors: Sequence[Tensor], chosen: NDArray[np.int64] | None = None) -> Table:
-        """Prepare patients for many calls of `sum`; see `Table`."""
-        return Table(tensors, self.block, chosen)
+        """Prepare patients for many calls of `sum`."""
+        return Table(self, tensors, chosen)
 
     def sum(self, patients: Table | Sequence[Tensor]) -> Float64:
         """Return the clipped sum over the patients, float64[d], parameters in order, in the gradient's unit.
@@ -261,7 +259,10 @@ class ClippedGradients:
         Raises:
             MisuseError: see `Table`; a loss that is not one number per patient, or that ties patients together.
         """
-        high, low = self._units(patients if isinstance(patients, Table) else self.table(patients))
+        table = patients if isinstance(patients, Table) else self.table(patients)
+        if table.kernel is not self:
+            raise MisuseError("the table was made for another model or loss: what it keeps of first layers is not ours")
+        high, low = self._units(table)
         return np.asarray(high * 2.0**_SPLIT + low, dtype=np.float64) * (self.clip * 2.0**-_UNIT_BITS)
 
     def _units(self, table: Table) -> tuple[Int64, Int64]:
@@ -269,15 +270,17 @@ class ClippedGradients:
         self._engine.refresh()
         self._require_rows_apart(table.kind)
         high, low = np.zeros(self.length, np.int64), np.zeros(self.length, np.int64)
-        for number, block in enumerate(table.blocks):
+        pieces = 0
+        for block in table.blocks:
             layers = self._round(block)
             last = min(block.patients, self.block)
             for first in range(0, last, _EXACT_ROWS):
                 parts = [part for layer in layers for part in layer.total(first, min(first + _EXACT_ROWS, last))]
                 low += np.concatenate(parts).astype(np.int64)
-            if number % _CARRY_BLOCKS == _CARRY_BLOCKS - 1:  # long before 64 bits are full
-                high += low >> _SPLIT
-                low &= (1 << _SPLIT) - 1
+                pieces += 1
+                if pieces % _CARRY_PIECES == 0:  # of 2⁵³ at most each: long before 64 bits are full
+                    high += low >> _SPLIT
+                    low &= (1 << _SPLIT) - 1
         return high, low
 
     def _round(self, block: _Block) -> Sequence[_Factors | _Formed]:
@@ -306,7 +309,8 @@ class ClippedGradients:
 
     def _require_rows_apart(self, kind: Kind) -> None:
         """Establish that a row's numbers depend on that row alone; step 3 of the proof."""
-        if kind in self._proven:
+        shown = kind, torch.get_num_threads()
+        if shown in self._proven:
             return
         while not self._rows_apart(kind):
             if not self._engine.fold():
@@ -314,30 +318,41 @@ class ClippedGradients:
                     "a patient's gradient changes with the other patients in the table, or with his place in it: the "
                     "loss is not a sum over patients, or a layer draws at random or mixes rows"
                 )
-        self._proven.add(kind)
+        tame = [t if t.dtype == torch.bool else t.clamp(0, 1) for t in rows(kind, self.block, "tame", 0)]
+        require_own_gradients(self._model, self._loss, tame, self._engine.gradients(self._loss, tame))
+        self._proven.add(shown)
 
     def _rows_apart(self, kind: Kind) -> bool:
-        count = self.block
-        table = _invented(kind, count, "rows")
-        expected = self._arrays(table)
-        for trial in range(_TRIALS):
-            order = _numbers(count, f"order {trial}").argsort() if trial else np.roll(np.arange(count), 1)
-            places = torch.from_numpy(order)
-            moved = self._arrays([tensor[places] for tensor in table])
-            kept = torch.from_numpy(_numbers(count, f"kept {trial}") < 0.5)
-            mixed = [
-                torch.where(kept.reshape(-1, *(1,) * (old.ndim - 1)), old, new)
-                for old, new in zip(table, _invented(kind, count, f"others {trial}"), strict=True)
-            ]
-            if trial % 2:
-                for tensor in mixed:
-                    if tensor.is_floating_point():
-                        tensor[~kept] *= (float("nan"), 1e30, float("inf"))[trial // 2]
-            stayed = self._arrays(mixed)
-            for old, new, other in zip(expected, moved, stayed, strict=True):
-                if not (np.array_equal(old[places.numpy()], new) and np.array_equal(old[kept], other[kept])):
+        try:
+            for trial in range(_TRIALS):
+                # Zeros in a parameter, as at the start of a training, would hide what is multiplied by them.
+                self._engine.refresh() if trial == 0 else self._engine.invent(numbers)
+                if not self._trial(kind, trial):
                     return False
+        finally:
+            self._engine.refresh()
         return True
+
+    def _trial(self, kind: Kind, trial: int) -> bool:
+        count = self.block
+        table = rows(kind, count, f"rows {trial}", trial)
+        order = numbers(count, f"order {trial}").argsort() if trial else np.roll(np.arange(count), 1)
+        kept = numbers(count, f"kept {trial}") < 0.5
+        mixed = [
+            torch.where(torch.from_numpy(kept).reshape(-1, *(1,) * (old.ndim - 1)), old, new)
+            for old, new in zip(table, rows(kind, count, f"others {trial}", trial), strict=True)
+        ]
+        if trial % 2:
+            for tensor in mixed:
+                if tensor.is_floating_point():
+                    tensor[~torch.from_numpy(kept)] *= (float("nan"), 1e30, float("inf"))[trial // 2]
+        expected = self._arrays(table)
+        moved = self._arrays([tensor[torch.from_numpy(order)] for tensor in table])
+        stayed = self._arrays(mixed)
+        return all(
+            np.array_equal(old[order], new) and np.array_equal(old[kept], other[kept])
+            for old, new, other in zip(expected, moved, stayed, strict=True)
+        )
 
     def _arrays(self, tensors: list[Tensor]) -> list[Float64]:
         layers = self._round(_Block(tensors, self.block))
@@ -383,18 +398,3 @@ def _squares(rows: NDArray[Any]) -> Float64:
     """Σ of squares of each row; relative error below 2⁻²⁸ for up to 2²⁴ numbers, in any order."""
     squares: Float64 = rows[:, 0] ** 2 if rows.shape[1] == 1 else np.einsum("ij,ij->i", rows, rows)
     return squares
-
-
-def _invented(kind: Kind, count: int, label: str) -> list[Tensor]:
-    """Rows without a patient: numbers between -1 and 1, or 0 and 1 where whole numbers are wanted."""
-    found = []
-    for place, (dtype, shape) in enumerate(kind):
-        numbers = torch.from_numpy(_numbers(count * math.prod(shape), f"{label}, column {place}") * 2)
-        found.append((numbers - 1 if dtype.is_floating_point else numbers).to(dtype).reshape(count, *shape))
-    return found
-
-
-def _numbers(count: int, label: str) -> Float64:
-    """Numbers in [0, 1), uniform for all we know, the same on every machine; public."""
-    octets = hashlib.shake_128(f"haemfed/invented-rows/v1 {label}".encode()).digest(8 * count)
-    return np.asarray((np.frombuffer(octets, dtype="<u8") >> np.uint64(11)) * 2.0**-53)

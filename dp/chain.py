@@ -8,11 +8,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from dp.errors import LedgerCorrupt
+from dp.errors import ClockWentBack, LedgerCorrupt, MisuseError
 
-__all__ = ["GENESIS", "JSON", "Entry", "Link", "canonical"]
+__all__ = ["GENESIS", "JSON", "Entry", "Link", "canonical", "check_time"]
 
 JSON: TypeAlias = "str | int | Sequence[JSON] | Mapping[str, JSON]"
 
@@ -146,3 +147,24 @@ _ENTRY_FIELDS: Final = ("at", "body", "hash", "kind", "previous", "sequence")
 
 def _digest(body: Mapping[str, JSON]) -> str:
     return hashlib.sha256(canonical(body)).hexdigest()
+
+
+def check_time(before: str, at: str) -> None:
+    """Refuse a time that is not UTC, or before the last entry's.
+
+    Args:
+        before: time of the last entry, "" for the first one.
+        at: time of the next one.
+
+    Raises:
+        MisuseError: not ISO 8601 in UTC.
+        ClockWentBack: it is earlier.
+    """
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise MisuseError("a ledger time is not ISO 8601") from error
+    if moment.utcoffset() != timedelta(0):
+        raise MisuseError("a ledger time is not UTC")
+    if before and moment < datetime.fromisoformat(before):
+        raise ClockWentBack(f"the clock went back: {at} is before the last entry, {before}; correct the clock")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from dp.bodies import count, fields, hexadecimal, listed, process, text
-from dp.budget import Filter
+from dp.bodies import amount, count, fields, hexadecimal, listed, process, text
 from dp.chain import GENESIS, JSON, Entry, Link
 from dp.errors import MisuseError
 from dp.events import ACCOUNT_OF, Account, Event, from_json
@@ -39,18 +38,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Stage:
-    """Up to `uploads` uploads of one event inside a run."""
+    """Up to `uploads` uploads of one event inside a run.
+
+    Args:
+        event: what one upload releases.
+        uploads: how many.
+        cost: of one upload, in units of 2⁻⁶⁴, as it was computed when the run was reserved; 0 before that. It is in the
+            entry because a later version may round the same formula in another way, and what was written stays true.
+    """
 
     event: Event
     uploads: int
-
-    def units(self, rule: Filter) -> int:
-        """Full cost under an account's filter, in units of 2⁻⁶⁴.
-
-        Raises:
-            BudgetOfAnotherKind: the filter cannot hold the event.
-        """
-        return self.uploads * rule.units(self.event)
+    cost: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ class Reserve:
 
     def body(self) -> dict[str, JSON]:
         """Return the entry's body."""
-        stages: list[JSON] = [{**stage.event.to_json(), "uploads": stage.uploads} for stage in self.stages]
+        stages: list[JSON] = [
+            {**stage.event.to_json(), "cost": str(stage.cost), "uploads": stage.uploads} for stage in self.stages
+        ]
         return {"process": self.process, "run": self.run, "stages": stages, "study": self.study}
 
     @staticmethod
@@ -85,8 +86,8 @@ class Reserve:
         for item in listed(body, "stages"):
             if not isinstance(item, Mapping):
                 raise MisuseError("a stage is an object")
-            event = from_json({key: value for key, value in item.items() if key != "uploads"})
-            stages.append(Stage(event, count(item, "uploads")))
+            event = from_json({key: value for key, value in item.items() if key not in {"cost", "uploads"}})
+            stages.append(Stage(event, count(item, "uploads"), amount(item, "cost")))
         if not stages:
             raise MisuseError("a reservation lists at least one stage")
         if len({stage.event.kind for stage in stages}) != len(stages):

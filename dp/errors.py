@@ -10,7 +10,7 @@
     │   ├── BudgetOfAnotherKind    an event, or a grant, that the account's kind of budget cannot hold
     │   ├── BudgetExceeded         a debit would pass the granted budget; nothing was recorded
     │   │   ├── YearExhausted          … would pass what may be spent in the open year
-    │   │   └── StudyCapExceeded       … would pass what one study may spend
+    │   │   └── StudyCapExceeded       … would pass what one run may spend
     │   ├── ReservationExceeded    an upload that no reservation covers; nothing was recorded
     │   ├── RunReused              a run id that was used before
     │   ├── ClockWentBack          an entry older than the last one
@@ -57,7 +57,7 @@ class YearExhausted(BudgetExceeded):
 
 
 class StudyCapExceeded(BudgetExceeded):
-    """A debit would pass what one study may spend; nothing was recorded."""
+    """A debit would pass what one run of a study may spend; nothing was recorded."""
 
 
 class ReservationExceeded(ConfigError):  # noqa: N818 - as above

@@ -54,7 +54,7 @@ class Grant:
         delta: δ at which every ε of this account is stated.
         kind: "GDP" or "RDP".
         order: 0 for GDP, α for RDP.
-        study_epsilon: the most that one study may reserve; None for no such limit.
+        study_epsilon: the most that one run may reserve (a signed study is one run); None for no such limit.
         year_epsilon: the most that may be reserved in one opened year; None for no such limit.
     """
 
@@ -128,7 +128,8 @@ class Recover:
     """A restored or copied ledger takes over what others have seen of it; see `dp.witness.recovery`.
 
     Whatever the witnesses saw committed beyond this ledger is spent for ever, and every run that is open here or was
-    open there is closed with its whole reservation spent. The only entry whose number may jump.
+    open there is closed with its whole reservation spent. If heads are named, entries are lost, perhaps grants, too: no
+    grant counts any more until a person writes it again. The only entry whose number may jump.
 
     Args:
         heads: (sequence, hash) of every head that was shown; empty if only the local anchor was lost.
@@ -136,6 +137,8 @@ class Recover:
         terms: terms of these accounts.
         runs: ids of the runs that were open at these heads.
         unbounded: accounts whose ε was "not bounded" at these heads.
+        exhausted: accounts that a person gives up, because they add up in one way here and in another at these heads:
+            the terms of here stay, and nothing can be reserved any more.
     """
 
     heads: tuple[tuple[int, str], ...] = ()
@@ -143,6 +146,7 @@ class Recover:
     terms: Mapping[Account, Terms] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
     unbounded: tuple[Account, ...] = ()
+    exhausted: tuple[Account, ...] = ()
 
     KIND = "recover"
 
@@ -151,6 +155,7 @@ class Recover:
         heads: list[JSON] = [{"hash": head, "sequence": sequence} for sequence, head in self.heads]
         return {
             "committed": {account.value: str(units) for account, units in self.committed.items()},
+            "exhausted": [account.value for account in self.exhausted],
             "heads": heads,
             "runs": list(self.runs),
             "terms": {account.value: str(terms) for account, terms in self.terms.items()},
@@ -160,7 +165,7 @@ class Recover:
     @staticmethod
     def parse(body: Mapping[str, JSON]) -> "Recover":
         """Read a body; see `parse`."""
-        fields(body, "committed", "heads", "runs", "terms", "unbounded")
+        fields(body, "committed", "exhausted", "heads", "runs", "terms", "unbounded")
         heads = []
         for item in listed(body, "heads"):
             if not isinstance(item, Mapping):
@@ -170,13 +175,21 @@ class Recover:
         committed, terms = (mapping(body, name) for name in ("committed", "terms"))
         if set(committed) != set(terms):
             raise MisuseError("a recovery names the terms of every account that it carries over")
+        exhausted = _accounts(body, "exhausted")
+        if not {account.value for account in exhausted} <= set(committed):
+            raise MisuseError("a recovery gives up no account that it does not carry over")
         return Recover(
             tuple(heads),
             {Account(name): amount(committed, name) for name in committed},
             {Account(name): Terms.parse(text(terms, name)) for name in terms},
             tuple(hexadecimal({"run": run}, "run") for run in listed(body, "runs")),
-            tuple(Account(text({"account": name}, "account")) for name in listed(body, "unbounded")),
+            _accounts(body, "unbounded"),
+            exhausted,
         )
+
+
+def _accounts(body: Mapping[str, JSON], name: str) -> tuple[Account, ...]:
+    return tuple(Account(text({"account": account}, "account")) for account in listed(body, name))
 
 
 def _limit(value: float | None) -> str:

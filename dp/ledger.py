@@ -7,17 +7,19 @@ not use, but only if no other process went on with it (**resume**): a ledger tha
 and no later process can know. An **open-year** begins a new year of the yearly limits. A **recover** takes over what
 witnesses saw (`dp.witness`). The whole argument, with proof: docs/explanation/ledger.md.
 
-Costs are whole units of 2⁻⁶⁴, rounded up (`dp.budget.Filter`), so nothing depends on the order of additions. The
+Costs are whole units of 2⁻⁶⁴, rounded up (`dp.budget.Filter`), so nothing depends on the order of additions. They are
+written into the reservation and never computed again: a version that rounds in another way replays the same sums. The
 filter holds for adaptively chosen releases (Smith & Thakurta 2022; Koskela, Tobaben & Honkela 2023; Feldman & Zrnic
 2021).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, TypeAlias
 
 from dp.budget import Budget
+from dp.chain import check_time
 from dp.entries import (
     GENESIS,
     JSON,
@@ -39,7 +41,6 @@ from dp.entries import (
 )
 from dp.errors import (
     BudgetOfAnotherKind,
-    ClockWentBack,
     ConfigError,
     DPError,
     LedgerCorrupt,
@@ -49,8 +50,8 @@ from dp.errors import (
     RunReused,
 )
 from dp.events import UNIT_BITS, Account, Event
-from dp.limits import Usage, check_room
-from dp.runs import Run
+from dp.limits import EXHAUSTED, Usage, check_room
+from dp.runs import Run, priced
 
 __all__ = [
     "GENESIS",
@@ -104,6 +105,7 @@ class State:
         runs: every run ever reserved.
         counts: uploads per event, over all runs, those included that must be taken to have been made.
         year: the year that a person opened last; 0 before the first.
+        year_before: the one that was open before it; 0 if there was none.
         carried: units that a recovery took over, per account and opened year.
         unbounded: accounts whose ε is "not bounded": a run without noise read their patients.
     """
@@ -115,6 +117,7 @@ class State:
     runs: Mapping[str, Run] = field(default_factory=dict)
     counts: Mapping[Event, int] = field(default_factory=dict)
     year: int = 0
+    year_before: int = 0
     carried: Mapping[tuple[Account, int], int] = field(default_factory=dict)
     unbounded: frozenset[Account] = frozenset()
 
@@ -137,8 +140,7 @@ class State:
 
     def spent_units(self, account: Account) -> int:
         """Exact form of `spent`, in units of 2⁻⁶⁴; with what was carried over, and what no run may return."""
-        carried = sum(units for (owner, _), units in self.carried.items() if owner is account)
-        return carried + sum(run.spent_units(account) for run in self.runs.values())
+        return self.carried_units(account) + sum(run.spent_units(account) for run in self.runs.values())
 
     def reserved_units(self, account: Account) -> int:
         """Exact form of `reserved`, in units of 2⁻⁶⁴."""
@@ -158,12 +160,14 @@ class State:
         return max(0, granted - self.committed_units(account))
 
     def year_units(self, account: Account) -> int:
-        """Committed by runs that were reserved in the open year, or carried over in it."""
+        """Committed in the open year; what was carried over counts in the next one, too: it may have begun before."""
         runs = sum(run.committed_units(account) for run in self.runs.values() if run.year == self.year)
+        if self.year_before != self.year:
+            runs += self.carried.get((account, self.year_before), 0)
         return runs + self.carried.get((account, self.year), 0)
 
     def study_units(self, account: Account, study: str) -> int:
-        """Committed by all runs of one study."""
+        """Committed under one study hash: by one run, since the hash covers the run number."""
         return sum(run.committed_units(account) for run in self.runs.values() if run.study == study)
 
     def open_runs(self) -> tuple[str, ...]:
@@ -176,9 +180,8 @@ class State:
 
     def usage(self, account: Account, study: str = "") -> Usage:
         """Return what a new cost is held against; `study` is its hash, hex."""
-        return Usage(
-            self.committed_units(account), self.study_units(account, study), self.year_units(account), self.year
-        )
+        committed, known = self.committed_units(account), account in self.terms
+        return Usage(committed, self.study_units(account, study), self.year_units(account), self.year, known)
 
     def place(self, item: Item) -> tuple[int, str]:
         """Sequence number and previous hash that an entry with this content must have."""
@@ -200,19 +203,21 @@ class State:
             if entry.is_of_an_older_version():
                 raise LedgerCorrupt(
                     "this ledger was written by an older version of haemfed (ledger format 1), which this one does not "
-                    "read: go on with that version, or keep it as a record and begin in a new data directory"
+                    "read: go on with that version, or keep it as a record and begin in a new data directory. A new "
+                    "directory is an empty account, and the same patients have spent what this ledger says: grant "
+                    "there only what is left of what was meant to be granted to them for ever"
                 )
             raise LedgerCorrupt("its content does not match its hash")
         item = parse(entry.kind, entry.body)
         if (entry.sequence, entry.previous) != self.place(item):
             raise LedgerCorrupt("it does not continue the entry before it")
-        _check_time(self.at, entry.at)
+        check_time(self.at, entry.at)
         state = replace(self, head=Head(entry.sequence, entry.hash), at=entry.at)
         match item:
             case Grant():
                 return _granted(state, item)
             case OpenYear(year):
-                return replace(state, year=_next_year(state, year))
+                return replace(state, year=_next_year(state, year), year_before=state.year)
             case Recover():
                 return _recovered(state, item)
             case _:
@@ -273,18 +278,17 @@ def _check_new(state: State, name: str) -> None:
 
 def _reserved(state: State, item: Reserve) -> Run:
     _check_new(state, item.run)
-    who, costs = f"run {item.run[:16]}", {}
+    who = f"run {item.run[:16]}"
     for stage in item.stages:
-        account = stage.event.account
-        terms = state.terms.get(account)
-        if terms is None:
-            check_room(account, None, Usage(0, 0, 0, 0), stage.uploads, who)
-        costs[stage.event.kind] = terms.filter.units(stage.event) if terms is not None else 0
+        if stage.event.account not in state.terms:
+            check_room(stage.event.account, None, Usage(0, 0, 0, 0), stage.uploads, who)
+        elif not stage.cost:
+            raise MisuseError(f"{who} does not say what an upload of {stage.event.kind} costs")
+    costs = {stage.event.kind: stage.cost for stage in item.stages}
     run = Run(item.study, {stage.event.kind: stage for stage in item.stages}, costs, year=state.year)
     for account in Account:
-        check_room(
-            account, state.grants.get(account), state.usage(account, item.study), run.reserved_units(account), who
-        )
+        grant, usage = state.grants.get(account), state.usage(account, item.study)
+        check_room(account, grant, usage, run.reserved_units(account), who)
     return run
 
 
@@ -301,22 +305,28 @@ def _closed(state: State, name: str, run: Run) -> State:
 
 
 def _recovered(state: State, item: Recover) -> State:
+    kept = dict(state.terms)
     for account, terms in item.terms.items():
         old = state.terms.get(account)
         if old is not None and old != terms:
-            raise BudgetOfAnotherKind(
-                f"the {account} account adds up in {old.filter} at δ = {old.delta:g}, witnesses saw {terms.filter} at "
-                f"δ = {terms.delta:g}: its first grant was made anew after the restore; start from the restored copy "
-                "again, without that grant"
-            )
-        state = replace(state, terms={**state.terms, account: terms})
+            if account not in item.exhausted:
+                raise BudgetOfAnotherKind(
+                    f"the {account} account adds up in {old.filter} at δ = {old.delta:g}, witnesses saw {terms.filter} "
+                    f"at δ = {terms.delta:g}: its first grant was made anew after the restore. Restore the backup "
+                    "again, grant nothing, and recover from there; if it is gone, the account can only be given up"
+                )
+        else:
+            kept[account] = terms
     for name in state.open_runs():
         state = _closed(state, name, replace(state.runs[name], resumed=True))
     runs = {name: Run("", open=False) for name in item.runs} | dict(state.runs)
     carried = dict(state.carried)
-    for account, units in item.committed.items():
+    for account, seen in item.committed.items():
+        units = EXHAUSTED if account in item.exhausted else seen
         place, more = (account, state.year), max(0, units - state.committed_units(account))
         carried[place] = carried.get(place, 0) + more
+    grants = {} if item.heads else state.grants  # among the lost entries there may be a lower one
+    state = replace(state, terms=kept, grants=grants)
     return replace(state, runs=runs, carried=carried, unbounded=state.unbounded | set(item.unbounded))
 
 
@@ -326,7 +336,7 @@ def append(history: State | Iterable[Entry], kind: str, body: Mapping[str, JSON]
     Args:
         history: the folded state (cheap) or the entries.
         kind: kind of entry.
-        body: from the `body` method of an `Item`.
+        body: from the `body` method of an `Item`; a reservation that names no costs gets them (`dp.runs.priced`).
         at: ISO 8601 time in UTC, ending in "Z" or "+00:00".
 
     Raises:
@@ -336,11 +346,14 @@ def append(history: State | Iterable[Entry], kind: str, body: Mapping[str, JSON]
         RunReused: a reservation for a run id that exists.
         ClockWentBack: `at` is before the last entry.
         ConfigError: an amount out of range, a year that cannot be opened, too many open runs.
-        MisuseError: malformed body, or a round that does not grow.
+        MisuseError: malformed body, a round that does not grow, or a cost below the account's own.
         In every case nothing is recorded: this function has no effect but its result.
     """
     state = history if isinstance(history, State) else fold(history)
-    sequence, previous = state.place(parse(kind, body))
+    item = parse(kind, body)
+    if isinstance(item, Reserve):
+        body = priced(item, state.terms).body()
+    sequence, previous = state.place(item)
     draft = Entry(sequence, previous, kind, body, at, "")
     entry = replace(draft, hash=draft.computed_hash())
     state.after(entry)
@@ -384,14 +397,3 @@ def _add(counts: Mapping[Event, int], more: Iterable[tuple[Event, int]]) -> Mapp
     for event, count in more:
         total[event] = total.get(event, 0) + count
     return total
-
-
-def _check_time(before: str, at: str) -> None:
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError as error:
-        raise MisuseError("a ledger time is not ISO 8601") from error
-    if moment.utcoffset() != timedelta(0):
-        raise MisuseError("a ledger time is not UTC")
-    if before and moment < datetime.fromisoformat(before):
-        raise ClockWentBack(f"the clock went back: {at} is before the last entry, {before}; correct the clock")

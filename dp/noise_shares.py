@@ -12,9 +12,9 @@ Adding or removing one patient moves the sum of all sites, on the lattice, by at
     L · (1 + 2(n + 1)(n + 1 + 2⌈√d⌉)·2⁻⁵³) + √d,        n = patient_cap
 
 C·(1 + 2n·γ), γ = n·2⁻⁵³, bounds a float64 sum of n clipped vectors in any order;
-4n·2⁻⁵³ are the two roundings between `dp.rows` and `encode`; the ⌈√d⌉ in the bracket keeps the bound true
-when a site has more patients than its cap and is clamped (`dp.rows` sums integers; a float64 sum would
-err with the real n); √d because two numbers that differ by t round to whole numbers that differ by at most
+6n·2⁻⁵³ are the three roundings between `dp.rows` or `dp.bookkeeping` and `encode`; the ⌈√d⌉ in the bracket keeps the
+bound true when a site has more patients than its cap and is clamped (both sum integers; a float64 sum would err with
+the real n); √d because two numbers that differ by t round to whole numbers that differ by at most
 t + 1. `lattice` takes the largest L for which √h·σ_i is still z times this, so the realised multiplier is ≥ z
 with every inflation inside.
 

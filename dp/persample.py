@@ -12,10 +12,14 @@ from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 
 from dp.errors import MisuseError
+from dp.queries import Float64
 from dp.taps import LinearTap, Outer, Rows, Tap, order, tapped
 
 Loss = Callable[..., Tensor]
 """(model, *tensors) → [n] losses, entry i a function of row i of the tensors and of the model alone."""
+
+Numbers = Callable[[int, str], Float64]
+"""(count, label) → numbers in [0, 1)."""
 
 
 class Engine(Protocol):
@@ -27,6 +31,10 @@ class Engine(Protocol):
 
     def refresh(self) -> None:
         """Take over the present parameters."""
+        ...
+
+    def invent(self, numbers: Numbers) -> None:
+        """Put invented parameters in their place, until the next `refresh`."""
         ...
 
     def fold(self) -> bool:
@@ -76,6 +84,11 @@ class TapEngine:
         for each in self._taps:
             each.refresh()
 
+    def invent(self, numbers: Numbers) -> None:
+        """Put invented parameters in their place."""
+        for place, each in enumerate(self._taps):
+            _invent(each.constants, numbers, f"layer {place}")
+
     def fold(self) -> bool:
         """Multiply by folding from now on."""
         linear = [each for each in self._taps if isinstance(each, LinearTap)]
@@ -88,6 +101,7 @@ class TapEngine:
         """Run one forward and one backward pass over a block of rows."""
         for each in self._taps:
             each.calls.clear()
+        given = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         with torch.enable_grad():
             losses = _losses(loss, self._twin, tensors)
             outputs = [call.outputs for each in self._taps for call in each.calls]
@@ -98,14 +112,19 @@ class TapEngine:
             _joined(
                 each,
                 [
-                    each.gradients(call, torch.zeros_like(call.outputs) if (delta := next(deltas)) is None else delta)
+                    each.gradients(
+                        call,
+                        torch.zeros_like(call.outputs) if (delta := next(deltas)) is None else delta,
+                        # The very columns of the patients, nothing computed from them: the same in every step.
+                        fixed=call.inputs.untyped_storage().data_ptr() in given,
+                    )
                     for call in each.calls
                 ],
             )
             for each in self._taps
         ]
         for each in self._taps:
-            each.calls.clear()  # nothing of a patient stays
+            each.calls.clear()
         return found
 
 
@@ -122,6 +141,11 @@ class OpacusEngine:
         with torch.no_grad():
             for ours, public in zip(self._twin.parameters(), self._model.parameters(), strict=True):
                 ours.copy_(public)
+
+    def invent(self, numbers: Numbers) -> None:
+        """Put invented parameters in their place."""
+        with torch.no_grad():
+            _invent(list(self._twin.parameters()), numbers, "model")
 
     def fold(self) -> bool:
         """Not available."""
@@ -145,6 +169,45 @@ class OpacusEngine:
             for parameter in self._twin.parameters():
                 parameter.grad = None
                 parameter.grad_sample = None
+
+
+def _invent(parameters: Sequence[Tensor], numbers: Numbers, label: str) -> None:
+    """Fill with numbers of the size of usual weights, none of them zero: a zero would hide what it is multiplied by."""
+    for place, parameter in enumerate(parameters):
+        drawn = torch.from_numpy(numbers(parameter.numel(), f"{label}, parameter {place}")) * 2 - 1
+        parameter.copy_(
+            drawn.reshape(parameter.shape) * max(1, parameter.shape[-1] if parameter.ndim > 1 else 4) ** -0.5
+        )
+
+
+def require_own_gradients(model: nn.Module, loss: Loss, tensors: Sequence[Tensor], terms: list[Outer | Rows]) -> None:
+    """Refuse a loss that reaches parameters on ways that the layers do not see.
+
+    A weight used outside its layer, or a loss that differentiates inside itself (a gradient penalty), would be trained
+    with a gradient that is bounded and not its own.
+
+    Args:
+        model: as `terms` were made at: its parameters, float64.
+        loss: of one block.
+        tensors: rows without a patient.
+        terms: from an engine.
+
+    Raises:
+        MisuseError: the layers' gradients do not add up to the model's.
+    """
+    whole = copy.deepcopy(model).float()
+    with torch.enable_grad():
+        total = _losses(loss, whole, tensors).sum()
+        slopes = torch.autograd.grad(total, list(whole.parameters()), allow_unused=True)
+    pairs = zip(whole.parameters(), slopes, strict=True)
+    plain = torch.cat([(torch.zeros_like(p) if slope is None else slope).reshape(-1) for p, slope in pairs])
+    ours = torch.cat([_row(term).sum(0) for term in terms])
+    scale = sum((_row(term).double().norm(dim=1).sum() for term in terms), torch.zeros((), dtype=torch.float64))
+    if torch.isfinite(plain).all() and not (plain - ours).norm() <= 1e-3 * scale:
+        raise MisuseError(
+            "the gradients of the layers do not add up to that of the loss: a weight is used outside its layer, or the "
+            "loss differentiates inside itself"
+        )
 
 
 def _losses(loss: Loss, model: nn.Module, tensors: Sequence[Tensor]) -> Tensor:

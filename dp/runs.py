@@ -3,11 +3,32 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dp.entries import Plain, Stage, Upload
+from dp.entries import Plain, Reserve, Stage, Terms, Upload
 from dp.errors import MisuseError, ReservationExceeded
 from dp.events import Account, Event
 
-__all__ = ["Run"]
+__all__ = ["Run", "priced"]
+
+
+def priced(item: Reserve, terms: Mapping[Account, Terms]) -> Reserve:
+    """Return the reservation with the cost of an upload in every stage: what is written down, and never computed again.
+
+    Args:
+        item: a stage of cost 0 gets the account's; one that names a cost keeps it.
+        terms: how each account adds up; a stage of an account without them stays as it is.
+
+    Raises:
+        BudgetOfAnotherKind: the account cannot hold an event.
+        MisuseError: a stage names less than it costs.
+    """
+    stages = []
+    for stage in item.stages:
+        known = terms.get(stage.event.account)
+        least = known.filter.units(stage.event) if known is not None else 0
+        if 0 < stage.cost < least:
+            raise MisuseError(f"{stage.event.kind}: an upload costs {least} units, not {stage.cost}")
+        stages.append(replace(stage, cost=stage.cost or least))
+    return replace(item, stages=tuple(stages))
 
 
 @dataclass(frozen=True)
@@ -17,7 +38,7 @@ class Run:
     Args:
         study: hash of the study, hex; "" for a run that only witnesses know.
         stages: reserved stages by kind of release.
-        costs: cost of one upload of each kind, units of 2⁻⁶⁴.
+        costs: cost of one upload of each kind, units of 2⁻⁶⁴, as reserved.
         used: uploads made of each kind.
         lost: uploads of each kind that must be taken to have been made: nobody may give them back.
         plain: uploads allowed without noise, by kind; empty for a protected run.

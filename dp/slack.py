@@ -1,6 +1,6 @@
 """The part of δ that analysis with continuous noise leaves out, because the noise is drawn on a lattice.
 
-Honest noise is a sum of discrete Gaussians of total variance σ² ≥ 9·10¹⁵ steps² (wide lattice). A *rounded* Gaussian
+Honest noise is a sum of discrete Gaussians of total variance σ² ≥ 4.5·10¹⁵ steps² (wide lattice). A *rounded* Gaussian
 would be post-processing of the continuous mechanism. `dp.budget.LATTICE_SHARE` keeps 2⁻¹⁰ of δ for the difference; this
 module computes how much of it is needed. Proofs: docs/explanation/accounting.md, section "The lattice".
 

@@ -40,7 +40,7 @@ class Outer:
         a: [B, in].
         delta: [B, out].
         bias: whether the gradient of the bias, δ, belongs to it.
-        fixed: a depends on the patients' data alone, not on the parameters: it is the same in every step.
+        fixed: a is a column of the patients themselves: the same in every step.
     """
 
     a: Tensor
@@ -62,11 +62,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer in a forward pass: its input, its output, and whether the input comes from data alone."""
+    """One use of a layer in a forward pass."""
 
     inputs: Tensor
     outputs: Tensor
-    fixed: bool
 
 
 class Tap(nn.Module):
@@ -95,6 +94,11 @@ class Tap(nn.Module):
         """The layer's parameter as a float32 constant."""
         return getattr(self, f"public_{name}", None)
 
+    @property
+    def constants(self) -> list[Tensor]:
+        """The constants that stand for the parameters, in order."""
+        return [constant for _, constant in self._views]
+
     def refresh(self) -> None:
         """Take over the layer's present parameters."""
         for parameter, constant in self._views:
@@ -105,15 +109,14 @@ class Tap(nn.Module):
         outputs = self.compute(inputs)
         if not outputs.requires_grad:  # nothing before it has parameters: the graph begins here
             outputs = outputs.detach().requires_grad_()
-        # An input without a history comes from data alone.
-        self.calls.append(Call(inputs.detach(), outputs, fixed=not inputs.requires_grad))
+        self.calls.append(Call(inputs.detach(), outputs))
         return outputs
 
     def compute(self, inputs: Tensor) -> Tensor:
         """What the layer computes."""
         raise NotImplementedError
 
-    def gradients(self, call: Call, delta: Tensor) -> Outer | Rows:
+    def gradients(self, call: Call, delta: Tensor, *, fixed: bool) -> Outer | Rows:
         """Return what the per-patient gradients of one call are made of."""
         raise NotImplementedError
 
@@ -141,11 +144,11 @@ class LinearTap(Tap):
             return product if bias is None else product + bias
         return functional.linear(inputs, weight, bias)
 
-    def gradients(self, call: Call, delta: Tensor) -> Outer | Rows:
+    def gradients(self, call: Call, delta: Tensor, *, fixed: bool) -> Outer | Rows:
         """Return the factors, or their sums over positions."""
         inputs, bias = call.inputs, self.layer.bias is not None
         if inputs.ndim == 2:
-            return Outer(inputs, delta, bias, call.fixed)
+            return Outer(inputs, delta, bias, fixed)
         return _positions(inputs.flatten(1, -2), delta.flatten(1, -2), bias=bias)
 
     def _padded(self, inputs: Tensor, missing: int) -> Tensor:
@@ -173,8 +176,9 @@ class LayerNormTap(Tap):
         shape = list(layer.normalized_shape)
         return functional.layer_norm(inputs, shape, self.public("weight"), self.public("bias"), layer.eps)
 
-    def gradients(self, call: Call, delta: Tensor) -> Rows:
+    def gradients(self, call: Call, delta: Tensor, *, fixed: bool) -> Rows:
         """Return Σ_t δ·x̂ and, with a bias, Σ_t δ."""
+        del fixed
         layer = self.layer
         assert isinstance(layer, nn.LayerNorm)  # noqa: S101 - by construction
         shape = layer.normalized_shape
@@ -193,13 +197,14 @@ class EmbeddingTap(Tap):
         """Return the rows of the table."""
         weight = self.public("weight")
         assert weight is not None  # noqa: S101 - every Embedding has one
-        return functional.embedding(inputs, weight)
+        return functional.embedding(self._known(inputs), weight)
 
-    def gradients(self, call: Call, delta: Tensor) -> Rows:
+    def gradients(self, call: Call, delta: Tensor, *, fixed: bool) -> Rows:
         """Return the gradient of the whole table for every patient."""
+        del fixed
         layer = self.layer
         assert isinstance(layer, nn.Embedding)  # noqa: S101 - by construction
-        index = call.inputs.reshape(call.inputs.shape[0], -1)
+        index = self._known(call.inputs.reshape(call.inputs.shape[0], -1))
         delta = delta.reshape(*index.shape, layer.embedding_dim)
         if layer.padding_idx is not None:
             delta = torch.where((index == layer.padding_idx)[..., None], 0.0, delta)
@@ -208,6 +213,12 @@ class EmbeddingTap(Tap):
         for position in range(index.shape[1]):
             table[torch.arange(index.shape[0]), index[:, position]] += delta[:, position]
         return Rows(table.flatten(1))
+
+    def _known(self, index: Tensor) -> Tensor:
+        """Codes outside the table become its ends: a stop that one record causes would be seen from outside."""
+        layer = self.layer
+        assert isinstance(layer, nn.Embedding)  # noqa: S101 - by construction
+        return index.clamp(0, layer.num_embeddings - 1)
 
 
 class Conv1dTap(Tap):
@@ -220,8 +231,9 @@ class Conv1dTap(Tap):
         assert weight is not None  # noqa: S101 - every Conv1d has one
         return functional.conv1d(inputs, weight, bias, layer.stride, layer.padding, layer.dilation)
 
-    def gradients(self, call: Call, delta: Tensor) -> Rows:
+    def gradients(self, call: Call, delta: Tensor, *, fixed: bool) -> Rows:
         """Return Σ_t δ_t ⊗ (patch_t, 1)."""
+        del fixed
         layer = self.layer
         assert isinstance(layer, nn.Conv1d)  # noqa: S101 - by construction
         patches = functional.unfold(

@@ -11,7 +11,7 @@ This module is the rules. Who signs, asks and stores is the shell's business. Th
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -209,11 +209,13 @@ def quorum(sites: int, collusion: int) -> int:
     return max(collusion + 1, (peers + collusion) // 2 + 1)
 
 
-def recovery(statements: Sequence[Statement]) -> Recover:
+def recovery(statements: Sequence[Statement], *, exhaust: Collection[Account] = ()) -> Recover:
     """Return the entry that takes over what was seen: the largest commitment of each account, and every open run.
 
     Args:
         statements: this site's own, from whoever holds them; none if only the local anchor was lost.
+        exhaust: accounts that a person gives up: their statements, or the ledger, do not add up in one way. The first
+            terms are named; what counts is that nothing fits any more.
 
     Raises:
         BudgetOfAnotherKind: they do not add up in one way: they are of different ledgers.
@@ -223,9 +225,11 @@ def recovery(statements: Sequence[Statement]) -> Recover:
     for seen in statements:
         for name, units in seen.committed.items():
             account, mine = Account(name), Terms.parse(seen.filters[name])
-            if terms.setdefault(account, mine) != mine:
+            if terms.setdefault(account, mine) != mine and account not in exhaust:
                 raise BudgetOfAnotherKind(
-                    f"the statements add up the {account} account in different ways ({terms[account]}, {mine})"
+                    f"the statements add up the {account} account in different ways ({terms[account]}, {mine}): its "
+                    "first grant was made anew after a restore. Restore the newest backup again, grant nothing, and "
+                    "recover from there; if there is none, the account can only be given up"
                 )
             committed[account] = max(committed.get(account, 0), units)
     return Recover(
@@ -234,6 +238,7 @@ def recovery(statements: Sequence[Statement]) -> Recover:
         terms,
         tuple(sorted({run for seen in statements for run in seen.runs})),
         tuple(sorted({Account(name) for seen in statements for name in seen.unbounded})),
+        tuple(sorted(account for account in exhaust if account in committed)),
     )
 
 

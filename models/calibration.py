@@ -31,7 +31,7 @@ from dp.releases import QUANTILE
 from dp.rows import clipped_rows
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
-from models.kaplan_meier import follow_up_cells, life_table, squared_gradient
+from models.kaplan_meier import follow_up_cells, life_table, noise_gradient, squared_gradient
 from models.predict import SurvivalModel
 from models.presets import Preset
 
@@ -208,9 +208,10 @@ def _points(
     if patients <= max(limit, 1.0):
         unknown = math.nan
         return [Point(t, *edges, patients, unknown, unknown, unknown, unknown) for t in preset.calibration_times]
-    observed, sampling = life_table(cells.sum(axis=0), h)
+    observed, sampling = life_table(cells.sum(axis=0), h, noisy=noise_sd > 0)
     predicted = _mean_predicted(table, middle, half)
-    noise_observed = noise_sd * np.sqrt(squared_gradient(lambda v: life_table(v.sum(axis=0), h)[0], cells))
+    # Every bin's cell moves the sum alike.
+    noise_observed = noise_sd * np.sqrt(len(cells) * noise_gradient(cells.sum(axis=0), h))
     noise_predicted = noise_sd * np.sqrt(squared_gradient(lambda v: _mean_predicted(v, middle, half), table))
     return [
         Point(

@@ -136,8 +136,8 @@ class KaplanMeier:
 
     def _curve(self, cells: Float64, noise_sd: float, which: int) -> SurvivalCurve:
         k = len(self.grid) - 1
-        risk, sampling = life_table(cells, k, which)
-        noise = noise_sd * np.sqrt(squared_gradient(lambda v: life_table(v, k, which)[0], cells))
+        risk, sampling = life_table(cells, k, which, noisy=noise_sd > 0)
+        noise = noise_sd * np.sqrt(noise_gradient(cells, k, which))
         at_risk = np.cumsum(cells[::-1])[::-1][0 : 2 * k : 2]  # at the start of each interval
         bound = RESOLVED * QUANTILE * noise_sd * np.sqrt(np.arange(2 * k + 1, 1, -2))
         points = [Estimate.of(1.0, 0.0, 0.0, 1.0)]
@@ -164,13 +164,24 @@ def follow_up_cells(data: SurvivalData, times: Float64) -> np.ndarray[tuple[int]
     return cells.astype(np.int64)
 
 
-def life_table(cells: Float64, h: int, which: int = 0) -> tuple[Float64, Float64]:
+def noise_gradient(cells: Float64, h: int, which: int = 0) -> Float64:
+    """Squared gradient of the risks of `life_table` with respect to all cells: what noise of variance 1 adds to each.
+
+    Taken where no cell is below zero: at the clamp of a noisy cell the derivative would vanish, and an interval of no
+    width at all would be the most confident where the noise is largest.
+    """
+    return squared_gradient(lambda v: life_table(v, h, which)[0], np.maximum(cells, 0.5))
+
+
+def life_table(cells: Float64, h: int, which: int = 0, *, noisy: bool = False) -> tuple[Float64, Float64]:
     """Actuarial risk at each time with Greenwood's standard error; noisy cells are clamped at 0.
 
     Args:
         cells: float64[2H + 1], order of `follow_up_cells`.
         h: H.
         which: 0 = of death, 1 = of censoring.
+        noisy: the cells carry noise; then the standard error counts at least one death in every interval, because a
+            cell that the noise has pushed to zero says nothing about how few there were.
     """
     counts = np.maximum(cells, 0.0).tolist()
     at_risk, alive, variance = math.fsum(counts), 1.0, 0.0
@@ -179,7 +190,8 @@ def life_table(cells: Float64, h: int, which: int = 0) -> tuple[Float64, Float64
         exposed = max(at_risk - counts[2 * i + 1 - which] / 2, 1.0)
         q = min(counts[2 * i + which] / exposed, 1.0)
         alive *= 1.0 - q
-        variance += q / (exposed * max(1.0 - q, 1.0 / exposed))
+        likely = max(q, min(1.0 / exposed, 1.0)) if noisy else q
+        variance += likely / (exposed * max(1.0 - likely, 1.0 / exposed))
         risk[i], error[i] = 1.0 - alive, alive * math.sqrt(variance)
         at_risk -= counts[2 * i] + counts[2 * i + 1]
     return risk, error

@@ -151,7 +151,7 @@ class SurvivalModel:
 
 
 def _row_product(x: Float64, weight: Float64) -> Float64:
-    """X Wᵀ in the folding order of `models.rowlinear`: no row's bits depend on another row."""
+    """X Wᵀ in the folding order of `dp.rowwise`: no row's bits depend on another row."""
     out = np.empty((x.shape[0], weight.shape[0]))
     for j, row in enumerate(weight):
         terms = x * row

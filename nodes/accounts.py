@@ -10,34 +10,20 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from dp import ledger
 from dp.budget import GDP_FILTER, Filter
 from dp.errors import BudgetExceeded, BudgetOfAnotherKind, NotWitnessed
 from dp.errors import ConfigError as DPConfigError
 from dp.events import Account
-from dp.ledger import (
-    Close,
-    Entry,
-    Grant,
-    Item,
-    Link,
-    OpenYear,
-    Plain,
-    Recover,
-    Reserve,
-    Resume,
-    State,
-    Unprotected,
-    Upload,
-)
+from dp.ledger import Close, Entry, Grant, Item, Link, OpenYear, Plain, Recover, Resume, State, Upload
 from dp.limits import check_room
 from dp.witness import Statement, links, recovery, statement
 from nodes.anchor import Anchor
 from nodes.balances import Line, line
 from nodes.config import SiteConfig
-from nodes.errors import BudgetTooSmall, ConfigError, StudyStopped
+from nodes.errors import BudgetTooSmall, ConfigError, StorageProblem, StudyStopped
 from nodes.records import Records, entry_of, row_of
 from nodes.store import SiteStore
 from nodes.study import Study
@@ -45,6 +31,7 @@ from nodes.study import Study
 __all__ = ["Accounts", "Line", "of"]
 
 _PROCESS = 16
+_RECOVERED = "stopped: the ledger was recovered"
 
 
 class Accounts:
@@ -217,6 +204,7 @@ class Accounts:
 
         Raises:
             ConfigError: no such account; ε, δ, kind, order or a limit out of range, or not those of the first grant.
+            StorageProblem: the database or the anchor cannot be written; the message says whether the grant counts.
         """
         if account not in [each.value for each in Account]:
             raise ConfigError(
@@ -233,8 +221,7 @@ class Accounts:
                 f"grant of ε = {epsilon:g} to the {account} account: nothing could be released under it; at this order "
                 f"and δ every release has an ε above {item.filter.least_epsilon(delta):.4g}"
             )
-        self._store.append(row_of(entry))
-        self._advance(entry)
+        self._write(entry, f"the grant of ε = {epsilon:g} to the {account} account")
 
     def open_year(self, year: int) -> None:
         """Begin a new year of the yearly limits: the DPO's act.
@@ -243,9 +230,10 @@ class Accounts:
             ConfigError: the year has not begun, or it is not after the one that is open.
         """
         try:
-            self._append(OpenYear(year))
+            entry = self._compute(OpenYear(year))
         except DPConfigError as error:
             raise ConfigError(str(error)) from error
+        self._write(entry, f"the year {year}")
 
     def approve(self, study: Study) -> None:
         """Record a person's approval of one run."""
@@ -286,14 +274,15 @@ class Accounts:
             self._store.close_run(study.run_id, outcome, row_of(entry))
             self._advance(entry)
 
-    def recovery(self, statements: Sequence[Statement]) -> Recover:
+    def recovery(self, statements: Sequence[Statement], exhaust: Collection[Account] = ()) -> Recover:
         """Return what `recover` would write, or say why it would not.
 
         Args:
             statements: this site's own, their signatures checked by the caller; the anchor's is added.
+            exhaust: accounts to give up, if they add up in one way here and in another at the witnesses.
 
         Raises:
-            ConfigError: there is nothing to recover from.
+            ConfigError: there is nothing to recover from, or an account to give up that adds up in one way.
             BudgetOfAnotherKind: they are of a ledger that adds up in another way.
         """
         held = self._anchor.read() if self._anchor is not None else None
@@ -306,20 +295,27 @@ class Accounts:
             raise ConfigError(
                 "this ledger contains everything that the anchor and the peers have seen: nothing to recover"
             )
-        item = recovery(seen)
+        for account in exhaust:
+            mine = [str(self._state.terms[account])] if account in self._state.terms else []
+            if len({*mine, *(each.filters[account] for each in seen if account in each.filters)}) < 2:
+                raise ConfigError(f"the {account} account adds up in one way everywhere: recover without giving it up")
+        item = recovery(seen, exhaust=exhaust)
         self._compute(item)
         return item
 
-    def recover(self, statements: Sequence[Statement]) -> Recover:
+    def recover(self, statements: Sequence[Statement], exhaust: Collection[Account] = ()) -> Recover:
         """Take over what others have seen of this site's ledger, and close every run; a person's act.
 
         The keys of the open runs must be erased before. Arguments and errors: `recovery`.
         """
-        item, open_runs = self.recovery(statements), self._state.open_runs()
-        self._append(item)
-        for name in open_runs:
-            if self._store.run_state(bytes.fromhex(name)) is not None:
-                self._store.close_run(bytes.fromhex(name), "stopped: the ledger was recovered")
+        item = self.recovery(statements, exhaust)
+        # The upload bytes go before the entry: killed in between, the runs are open in the ledger alone, can send
+        # nothing, and the next attempt closes them.
+        for name in {*self._state.open_runs(), *item.runs}:
+            run = self._store.run_state(bytes.fromhex(name))
+            if run is not None and run.outcome is None:
+                self._store.close_run(run.run_id, _RECOVERED)
+        self._write(self._compute(item), "the recovery")
         return item
 
     def records(self, study: Study) -> Records:
@@ -344,13 +340,13 @@ class Accounts:
     def _reserve(self, study: Study) -> None:
         name, digest = study.run_id.hex(), study.digest().hex()
         charges = [charge for account in Account for charge in study.charges(account)]
-        item: Reserve | Unprotected
+        item: ledger.Reserve | ledger.Unprotected
         if charges:
             stages = tuple(ledger.Stage(event, uploads) for event, uploads in charges)
-            item = Reserve(digest, name, stages, self._process)
+            item = ledger.Reserve(digest, name, stages, self._process)
         else:
             uploads = {stage.kind: stage.uploads for stage in study.stages}
-            item = Unprotected(digest, name, uploads, self._process)
+            item = ledger.Unprotected(digest, name, uploads, self._process)
         try:
             entry = self._compute(item)
         except (BudgetExceeded, BudgetOfAnotherKind) as error:
@@ -363,6 +359,14 @@ class Accounts:
         if name not in self._begun:
             entry = self._append(Resume(name, self._process))
             self._begun[name] = entry.sequence
+
+    def _write(self, entry: Entry, what: str) -> None:
+        """Record a person's act; if only its anchor fails, say that it stands, or it would be done twice."""
+        self._store.append(row_of(entry))
+        try:
+            self._advance(entry)
+        except StorageProblem as error:
+            raise StorageProblem(f"{what} is in the ledger and counts; do not repeat it. But {error}") from error
 
     def _append(self, item: Item) -> Entry:
         entry = self._compute(item)

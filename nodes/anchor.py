@@ -55,7 +55,8 @@ class Anchor:
     def check(self, held: Statement | None, now: Statement, links: Callable[[int], Sequence[Link]]) -> None:
         """Hold the ledger as it is against the anchor.
 
-        One entry may be missing from the anchor: a crash fell between the two writes.
+        The ledger may lead on from the anchor by any number of entries: by one after a crash between the two writes, by
+        more if the anchor could not be written or was restored alone.
 
         Args:
             held: what `read` returned *before* the ledger was read: a process beside this one may be writing both.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 
 from dp.entries import Unprotected
 from dp.queries import Account
@@ -52,11 +53,19 @@ def _require_first_without_noise(study: Study, accounts: Accounts) -> None:
     """Two exact sums of two rosters differ by a hospital, and of two days by the patients between them."""
     for entry in accounts.history:
         if entry.kind == Unprotected.KIND and Unprotected.parse(entry.body).run != study.run_id.hex():
-            raise PolicyRefusal(
-                f"study {study.name!r} has no noise, and this site has taken part in such a run before (ledger entry "
-                f"{entry.sequence}): the difference of two exact sums shows whom only one of them holds; ask for a "
-                "study with a budget"
-            )
+            raise _second_without_noise(study, f"ledger entry {entry.sequence}")
+    run, read = accounts.state.runs.get(study.run_id.hex()), {Account(stage.account) for stage in study.stages}
+    lost = accounts.state.unbounded & read
+    if lost and (run is None or not run.plain):  # a recovery took it over: the entry itself is gone
+        names = " and ".join(sorted(account.value for account in lost))
+        raise _second_without_noise(study, f"before the ledger was recovered; {names}")
+
+
+def _second_without_noise(study: Study, where: str) -> PolicyRefusal:
+    return PolicyRefusal(
+        f"study {study.name!r} has no noise, and this site has taken part in such a run before ({where}): the "
+        "difference of two exact sums shows whom only one of them holds; ask for a study with a budget"
+    )
 
 
 def _facts(study: Study, site: str, accounts: Accounts) -> StudyFacts:
@@ -90,4 +99,6 @@ def _charge(study: Study, account: Account, accounts: Accounts) -> Charge:
         )
     before = 0 if accounts.is_open(study.run_id) else study.units(account)  # an open run is in what is committed
     total = rule.epsilon(accounts.state.committed_units(account) + before, delta)
+    if account in accounts.state.unbounded:  # some run without noise read these patients: no sum of costs is their ε
+        total = math.inf
     return Charge(account.value, study.epsilon(account), total, delta)

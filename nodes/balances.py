@@ -30,7 +30,7 @@ class Line:
         carried: ε of what a recovery took over from witnesses alone.
         year: ε committed in the open year.
         year_limit: ε that one year may take; None for no limit.
-        study_limit: ε that one study may take; None for no limit.
+        study_limit: ε that one run of a study may take; None for no limit.
         uploads: uploads charged.
     """
 

@@ -10,9 +10,11 @@ from audits.report_data import Accounting, EpsilonView, epsilon_views, views
 from dp import accountant
 from dp import search as dp_search
 from dp.budget import BudgetKind
+from dp.discrete_gaussian import SHARE_VARIANCE
 from dp.errors import DPError
 from dp.events import UNIT_BITS, Event, NarrowEvent, PoissonEvent
 from dp.queries import Account
+from dp.slack import lattice_slack
 from nodes.study import Study
 from secagg.manifest import Noise
 
@@ -61,7 +63,9 @@ def accounting(study: Study, account: Account) -> Accounting:
         AccountantsDisagree: the software or a library is wrong: nothing may be stated.
     """
     rule, delta, hospitals = study.filter(account), study.delta(account), study.privacy.hospitals_per_patient
-    said = accountant.statement(study.charges(account), delta, filter=rule, hospitals=hospitals)
+    said = accountant.statement(
+        study.charges(account), delta, filter=rule, slack=_lattice(study, account, delta), hospitals=hospitals
+    )
     return Accounting(
         account="training" if account is Account.TRAINING else "holdout",
         budget=str(rule),
@@ -75,6 +79,17 @@ def accounting(study: Study, account: Account) -> Accounting:
         remarks=(*said.remarks, *_who_was_drawn(study, account)),
         search=search(study, account),
     )
+
+
+def _lattice(study: Study, account: Account, delta: float) -> float:
+    """The δ that noise on a lattice costs: proven to be below the share of δ that is kept for it, and computed here."""
+    least = study.manifest().honest(study.federation.minimum_roster)
+    releases = [
+        (stage.length, stage.uploads, float(SHARE_VARIANCE * least))
+        for stage in study.stages
+        if stage.account == account
+    ]
+    return lattice_slack(study.units(account), delta, releases, study.filter(account))
 
 
 def _who_was_drawn(study: Study, account: Account) -> tuple[str, ...]:

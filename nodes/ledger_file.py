@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dp.errors import DPError, LedgerCorrupt
 from dp.events import Account
-from dp.ledger import Entry, State
+from dp.ledger import Entry, Reserve, State
 from dp.witness import Statement, statement
 from nodes.balances import Line, line
 from nodes.errors import StorageProblem
@@ -24,6 +24,7 @@ __all__ = ["Verified", "export", "verify_file"]
 
 _FORMAT = "haemfed/ledger-export/1"
 _PURPOSE = "ledger-export"
+_ROUNDING = 1e-3  # of a cost: far above what two versions of one formula differ by, far below what would pay a liar
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def export(entries: tuple[Entry, ...], state: State, site: str, identity: Identi
 
 
 def verify_file(document: bytes, source: str) -> Verified:
-    """Recompute the chain, fold it, and compare it with what the site has signed.
+    """Recompute the chain and every cost, fold it, and compare it with what the site has signed.
 
     Args:
         document: the file.
@@ -92,6 +93,7 @@ def verify_file(document: bytes, source: str) -> Verified:
         try:
             entry = Entry.from_json(content)
             state = state.after(entry)
+            _check_costs(entry, state)
         except DPError as error:
             raise StorageProblem(f"{source}: line {number}: {error}; ask the site for the file again") from error
         first = first or entry.at
@@ -113,6 +115,24 @@ def verify_file(document: bytes, source: str) -> Verified:
         state.year,
         tuple(line(state, account) for account in Account),
     )
+
+
+def _check_costs(entry: Entry, state: State) -> None:
+    """Refuse a reservation that was written far too cheap; a version that rounds in another way explains a trifle.
+
+    Raises:
+        LedgerCorrupt: names the release.
+        BudgetOfAnotherKind: the account cannot hold it.
+    """
+    if entry.kind != Reserve.KIND:
+        return
+    for stage in Reserve.parse(entry.body).stages:
+        cost = state.terms[stage.event.account].filter.units(stage.event) if stage.uploads else 0
+        if stage.cost < (1 - _ROUNDING) * cost:
+            raise LedgerCorrupt(
+                f"an upload of {stage.event.kind} is charged {stage.cost} units and costs {cost}: no honest site "
+                "wrote it"
+            )
 
 
 def _header(first: str, source: str) -> tuple[Statement, bytes]:

@@ -10,6 +10,7 @@ depends on patients. The cohort's size is checked by `check_cohort` when a perso
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,8 +56,12 @@ Suite = Annotated[str, AfterValidator(_suite)]
 class AccountLimit(Toml):
     """The most that may be spent on one of the two accounts (training patients, holdout patients)."""
 
-    max_epsilon_per_study: float | None = setting("largest ε of one study", default=None, gt=0)
-    max_epsilon_total: float | None = setting("largest ε of all studies together, ever", default=None, gt=0)
+    max_epsilon_per_study: float | None = setting(
+        "largest ε of one run of a study; another run number is another run", default=None, gt=0
+    )
+    max_epsilon_total: float | None = setting(
+        "largest ε of all studies together, ever; a study without noise makes it infinite", default=None, gt=0
+    )
     delta: float | None = setting(
         "the δ at which both are stated; a study's δ may not be larger", default=None, gt=0, lt=1
     )
@@ -98,8 +103,9 @@ class Charge:
 
     Args:
         account: "training" or "holdout".
-        epsilon: ε of this study alone, at ``delta``, against the coordinator and the colluding hospitals.
-        total: ε of the account once this study is reserved on top of everything before, at ``delta``.
+        epsilon: ε of this run of the study alone, at ``delta``, against the coordinator and the colluding hospitals.
+        total: ε of the account once this study is reserved on top of everything before, at ``delta``; infinite if a
+            study without noise read these patients.
         delta: δ in (0, 1).
     """
 
@@ -239,6 +245,12 @@ def _at_least(facts: StudyFacts, key: str, value: int, limit: int | None, what: 
 def _at_most(facts: StudyFacts, key: str, value: float, limit: float | None) -> None:
     if limit is None:
         raise _unset(key)
+    if value == math.inf:
+        raise PolicyRefusal(
+            f"study {facts.name!r} reads patients whose ε is not bounded any more, {key} in the policy allows "
+            f"{limit:.6g}: a study without noise has read them, or their account was given up after a restore, and "
+            "nothing takes that back"
+        )
     if not value <= limit:
         raise PolicyRefusal(
             f"study {facts.name!r} would reach {value:.6g}, {key} in the policy allows {limit:.6g}; "

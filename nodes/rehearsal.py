@@ -131,6 +131,10 @@ class MemoryHeld:
         """Return what is held of a site."""
         return self.rows.get(identity)
 
+    def witnessed_of_others(self, identity: bytes) -> list[WitnessedRow]:
+        """Return what is held of all other sites."""
+        return [row for row in self.rows.values() if row.identity != identity]
+
     def witness(self, row: WitnessedRow) -> None:
         """Hold a statement."""
         self.rows[row.identity] = row
@@ -191,20 +195,13 @@ class Rehearsal:
         return PathRun(self._query(0), results[0], self.sites, manifest.honest(self.sites), step)
 
     def _site(self, study: Study, index: int, identity: Identity, coordinator: Coordinator, rows: Float64) -> Float64:
-        client = Client(
-            study.manifest(),
-            index,
-            identity,
-            entropy=os.urandom,
-            nonce=os.urandom(32),
-            pins=frozenset(study.identities()),
-        )
-        pins = frozenset(study.identities())
+        pins, nonce = frozenset(study.identities()), os.urandom(32)
+        client = Client(study.manifest(), index, identity, entropy=os.urandom, nonce=nonce, pins=pins)
         name = study.sites[index - 1].name
         session = Session(
             client,
             LoopbackLink(coordinator),
-            witnessing(study, name, identity, pins, EmptyBook(), nonce=os.urandom(32), held=MemoryHeld()),
+            witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld()),
             keep=lambda _snapshot: None,
             patience=_WAIT,
             now=time.monotonic,

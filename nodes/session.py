@@ -7,8 +7,10 @@ Sums, steps and the end wait here until the door deals with them. Everything els
 what follows an upload) is answered at once, while the door waits for the next head; so are the notes of other sites.
 
 The second rule: **no upload before this site's ledger is witnessed.** A step is held back until enough peers have
-answered for the ledger (`nodes.witnessing`); everything else goes on meanwhile. A coordinator passes over a site that
+answered for the ledger, and until this site knows every process on the step's roster as the last one that it has
+answered for its site (`nodes.witnessing`); everything else goes on meanwhile. A coordinator passes over a site that
 answers nothing by its deadline, so a site that cannot be witnessed costs the others no more than one that is away.
+While a peer has not answered, it is asked once a second, whatever else is waited for.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from secagg.messages import Bundles, Finish, FromServer, Hello, Step, Sum, ToSer
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between attempts to reach the coordinator
 _POLL = 0.05  # seconds between two looks while nothing but the end is waited for
 _LOOK = 0.005  # seconds between two looks while a step waits for receipts: for one way through the coordinator and back
+_GLANCE = (
+    0.001  # seconds between two looks while a message is waited for and a peer has not answered: set-up has many ways
+)
 _ASK_AGAIN = 1.0  # seconds
 _MOST = 1000  # messages taken in one look, so that nobody's notes keep the door from what it waits for
 
@@ -61,9 +66,15 @@ class Link(Protocol):
 class Witness(Protocol):
     """Who says whether this site may upload, and answers for others; `nodes.witnessing.Witnessing` is one."""
 
+    def admits(self, step: Step) -> bool:
+        """Whether this site may upload for a step."""
+
+    def uploaded(self, step: Step) -> None:
+        """Note that an upload for a step leaves now."""
+
     @property
-    def ready(self) -> bool:
-        """Whether enough peers have answered for this site's ledger."""
+    def pending(self) -> bool:
+        """Whether anybody is to be asked."""
 
     def missing(self) -> tuple[str, ...]:
         """Names of the peers that have not."""
@@ -114,6 +125,7 @@ class Session:
         self._sleep = sleep
         self._connection: Connection | None = None
         self._queue: deque[Sum | Step | Finish] = deque()
+        self._step: Step | None = None  # the last one that was handed over
         self._lost_at: float | None = None
         self._upload: Upload | None = None  # mode B: sent, and its round may still be open
         self._last_words: ToServer | None = None
@@ -136,9 +148,14 @@ class Session:
                 # uploading for it would spend budget on a round that cannot open.
                 while len(self._queue) > 1 and isinstance(self._queue[0], Step):
                     self._queue.popleft()
-                if not isinstance(self._queue[0], Step) or self._witness.ready:
-                    return self._queue[0]
-                self._hold()
+                match self._queue[0]:
+                    case Step() as step if not self._witness.admits(step):
+                        self._hold()
+                    case Step() as step:
+                        self._step = step
+                        return step
+                    case other:
+                        return other
             except Disconnected as error:
                 self._drop()
                 self._pause_before_retry(error)
@@ -152,13 +169,16 @@ class Session:
         """Persist the client's state and send; a stream that broke meanwhile is found out by the next `head`.
 
         Raises:
-            NotWitnessed: an upload, and this site's ledger is not witnessed. Nothing was sent.
+            NotWitnessed: an upload, and this site's ledger is not witnessed for its round. Nothing was sent.
         """
-        if isinstance(message, Upload) and not self._witness.ready:
-            raise NotWitnessed(
-                f"this site's ledger is not witnessed: {', '.join(self._witness.missing())} have not answered for it; "
-                "start the site again while they run"
-            )
+        if isinstance(message, Upload):
+            step = self._step
+            if step is None or step.round != message.round or not self._witness.admits(step):
+                raise NotWitnessed(
+                    f"this site's ledger is not witnessed: {', '.join(self._witness.missing())} have not answered for "
+                    f"round {message.round}; start the site again while they run"
+                )
+            self._witness.uploaded(step)
         self._keep(self._client.snapshot())
         if isinstance(message, Upload) and message.boxes:
             # Share boxes: a round of mode B, which outlives a broken stream. The next one gets the same bytes again.
@@ -208,7 +228,11 @@ class Session:
     def _drain(self) -> None:
         """Wait for something to deal with, and take what else has arrived."""
         while not self._queue:
-            self._take(self._open(), self._receive())
+            connection = self._open()
+            while self._witness.pending and not connection.waiting():
+                self._ask_in_time(connection)
+                self._sleep(_GLANCE)
+            self._take(connection, self._receive())
         self._poll()
 
     def _poll(self) -> None:
@@ -264,16 +288,19 @@ class Session:
     def _hold(self) -> None:
         """Wait a moment for receipts, with a step at hand."""
         self._witness.require()
-        if self._now() >= self._ask_at:
-            if (missing := self._witness.missing()) != self._told:
-                self._told = missing
-                self._notice("waiting for witnesses", {"peer": ", ".join(missing)})
-            self._ask(self._open())
+        if self._now() >= self._ask_at and (missing := self._witness.missing()) != self._told:
+            self._told = missing
+            self._notice("waiting for witnesses", {"peer": ", ".join(missing)})
+        self._ask_in_time(self._open())
         self._sleep(_LOOK)
         self._poll()
 
+    def _ask_in_time(self, connection: Connection) -> None:
+        if self._now() >= self._ask_at:
+            self._ask(connection)
+
     def _ask(self, connection: Connection) -> None:
-        if not self._witness.ready:
+        if self._witness.pending:
             self._ask_at = self._now() + _ASK_AGAIN
             for member, octets in self._witness.questions():
                 connection.send(Note(member, octets))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
+from dp.queries import Account
 from nodes import accounts as ledgers
 from nodes import files
 from nodes import study as studies
@@ -12,6 +13,7 @@ from nodes.approval import check_study
 from nodes.cohort import study_profile
 from nodes.config import SiteConfig
 from nodes.enrolment import load_identity
+from nodes.guarantees import accounting
 from nodes.store import SiteStore
 
 
@@ -36,5 +38,8 @@ def approve_and_sign(config: SiteConfig, source: Path, target: Path, now: dt.dat
     with files.lock(config.data_dir), SiteStore(config.paths.database) as store:
         accounts = ledgers.of(config, store, lambda: now)
         check_study(study, config, identity, accounts)
+        for account in Account:
+            if study.charges(account):
+                accounting(study, account)  # raises if two accountants disagree: nothing may be released then
         accounts.approve(study)
         files.write(target, studies.sign(signed, config.name, identity).to_json())

@@ -44,6 +44,7 @@ from secagg.keys import Identity
 from secagg.messages import Complete, Refused
 
 _NONCE = 32
+_NOT_OURS = "stopped: the ledger is not the one that its peers have seen"
 _FAREWELL_PATIENCE = 5.0  # seconds: all sums are here, the coordinator only wants to know
 
 Watch = Callable[[Progress, int], None]
@@ -109,8 +110,7 @@ def run_study(
         SecaggError: the coordinator or a peer broke the protocol, or a sum was forged; the study is over here.
     """
     places = Places(config.paths)
-    identity = load_identity(config.paths.identity)
-    secrets = load_secrets(places)
+    identity, secrets = load_identity(config.paths.identity), load_secrets(places)
     with SiteStore(config.paths.database) as store, _beside() as executor:
         accounts = ledgers.of(config, store, now)
         keys = config.paths.session(study.run_id)
@@ -121,27 +121,41 @@ def run_study(
         pins = check_study(study, config, identity, accounts)
         cohort = load_cohort(study, places.table(study.profile), secrets.split)
         hold_to_snapshot(places, study, cohort)
+        reserved_here = not accounts.is_open(study.run_id)
         accounts.open(study)
+        nonce = entropy(_NONCE)  # memory only: a restored disk or a cloned machine cannot repeat a mask key
+        client = _client(study, config, identity, pins, accounts, nonce, entropy)
         witness = witnessing(
             study,
             config.name,
             identity,
             pins,
             accounts,
-            nonce=entropy(_NONCE),
+            nonce=nonce,  # the same: peers upload only with the very process that they have answered
             held=store,
+            last_round=client.last_round,
             confirmed=lambda seen: accounts.mark_witnessed(study.run_id, seen),
         )
-        begin = partial(
-            Session,
-            link=link,
-            witness=witness,
+        _name_new_keys(witness, notice)
+        session = Session(
+            client,
+            link,
+            witness,
+            keep=_keeper(keys),
             patience=config.reconnect_patience,
             now=time.monotonic,
             sleep=sleep,
             notice=notice,
         )
-        party = _join(study, config, begin, identity, pins, accounts, secrets.noise, watch, entropy, executor)
+
+        require_no_objection = partial(
+            _require_no_objection,
+            witness,
+            config,
+            unspent=lambda: reserved_here and not store.last_round(study.run_id),
+            give_back=partial(end, accounts, study, keys, _NOT_OURS),
+        )
+        party = _join(study, config, client, session, accounts, secrets.noise, watch, entropy, executor)
         try:
             spec = spec_of(study)
             sampler = sampler_of(spec, party.door.sampling)
@@ -153,10 +167,10 @@ def run_study(
             party.session.farewell(Complete(party.member, transcript))
             deliver(finished)
             reason = party.session.wait_for_end(_FAREWELL_PATIENCE)
-            _require_no_objection(witness, config)
+            require_no_objection()
         except (SecaggError, StudyStopped) as error:
             # Final here: a broken protocol, a forged sum, or an end before the last sum. What was not used returns.
-            _require_no_objection(witness, config)
+            require_no_objection()
             if isinstance(error, SecaggError):
                 party.session.farewell(Refused(party.member, error.code))
             end(accounts, study, keys, f"stopped: {error}")
@@ -166,7 +180,7 @@ def run_study(
         except LedgerCorrupt:
             # Not the run is over, but this ledger: it is not continued, not even by the end of a run, until a person
             # has recovered it.
-            _require_no_objection(witness, config)
+            require_no_objection()
             raise
         finally:
             party.session.close()
@@ -176,10 +190,24 @@ def run_study(
     return finished
 
 
-def _require_no_objection(witness: Witnessing, config: SiteConfig) -> None:
-    """Write down what peers have seen beyond this site's ledger, and stop."""
+def _name_new_keys(witness: Witnessing, notice: Callable[[str, Mapping[str, str]], None]) -> None:
+    """Say whose ledger begins anew here: its name is known under another identity."""
+    if renewed := witness.renewed():
+        notice("a known site under a new key", {"peer": ", ".join(renewed)})
+
+
+def _require_no_objection(
+    witness: Witnessing, config: SiteConfig, *, unspent: Callable[[], bool], give_back: Callable[[], None]
+) -> None:
+    """Write down what peers have seen beyond this site's ledger, and stop.
+
+    If this very process has reserved the run and uploaded nothing, the reservation returns first: nothing of it can
+    have been spent, whoever has shown the old statement, and the recovery that comes next would count it as spent.
+    """
     if witness.objections:
         rollback.add(config.data_dir / rollback.NAME, witness.objections)
+        if unspent():
+            give_back()
         raise witness.refusal()
 
 
@@ -202,38 +230,47 @@ class _Party:
     sizes: list[int]
 
 
+def _client(
+    study: Study,
+    config: SiteConfig,
+    identity: Identity,
+    pins: frozenset[bytes],
+    accounts: Accounts,
+    nonce: bytes,
+    entropy: Callable[[int], bytes],
+) -> Client:
+    keys = config.paths.session(study.run_id)
+    return Client(
+        study.manifest(),
+        study.site(config.name).index,
+        identity,
+        entropy=entropy,
+        nonce=nonce,
+        pins=pins,
+        snapshot=files.read_private(keys) if keys.exists() else None,
+        last_round=accounts.last_round(study.run_id),
+        backend=masks.fastest(time.perf_counter),
+    )
+
+
 def _join(
     study: Study,
     config: SiteConfig,
-    begin: Callable[..., Session],
-    identity: Identity,
-    pins: frozenset[bytes],
+    client: Client,
+    session: Session,
     accounts: Accounts,
     noise_secret: bytes,
     watch: Watch,
     entropy: Callable[[int], bytes],
     executor: Executor | None,
 ) -> _Party:
-    member, keys = study.site(config.name).index, config.paths.session(study.run_id)
-    backend = masks.fastest(time.perf_counter)
-    client = Client(
-        study.manifest(),
-        member,
-        identity,
-        entropy=entropy,
-        nonce=entropy(_NONCE),  # memory only: a restored disk or a cloned machine cannot repeat a mask key
-        pins=pins,
-        snapshot=files.read_private(keys) if keys.exists() else None,
-        last_round=accounts.last_round(study.run_id),
-        backend=backend,
-    )
+    member = study.site(config.name).index
     kept = accounts.sums(study.run_id)
     if kept < client.sums:
         raise StorageProblem(
             f"{config.paths.database}: holds {kept} sums of study {study.name!r}, this site has applied "
             f"{client.sums}: the database was restored from a backup; the study is over here, join the next run"
         )
-    session = begin(client, keep=_keeper(keys))
     sizes: list[int] = []
 
     def report(progress: Progress) -> None:
@@ -251,7 +288,7 @@ def _join(
         progress=report,
         kept=kept,
         executor=executor,
-        backend=backend,
+        backend=masks.fastest(time.perf_counter),
     )
     return _Party(member, client, session, door, sizes)
 

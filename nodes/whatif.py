@@ -45,7 +45,7 @@ def outlook(
     Args:
         state: the folded ledger.
         charges: (event, uploads) of the study.
-        study: hash of the study, hex; for the limit of one study.
+        study: hash of the study, hex; for the limit of one run.
         who: how to call the study in a refusal.
     """
     return tuple(_of(state, account, charges, study, who) for account in Account)

@@ -1,4 +1,4 @@
-"""The three notes of witnessing: question, receipt, objection; their canonical octets.
+"""The four notes of witnessing: question, more, receipt, objection; their canonical octets.
 
 A note is ``enc(label, fields in order)`` of `secagg.encoding`; what cannot be read is no note, and whoever gets it
 ignores it: the coordinator may hand over anything.
@@ -17,16 +17,37 @@ from nodes.notes import NOTE
 from secagg.encoding import Value, dec, enc
 from secagg.errors import MalformedMessage
 
-__all__ = ["NONCE", "RECEIPT", "STATEMENT", "Objection", "Question", "Receipt", "WitnessNote", "digest", "read"]
+__all__ = [
+    "MOST_PAGES",
+    "NONCE",
+    "OBJECTION",
+    "QUESTION",
+    "RECEIPT",
+    "STATEMENT",
+    "More",
+    "Objection",
+    "Question",
+    "Receipt",
+    "WitnessNote",
+    "digest",
+    "pages",
+    "read",
+]
 
 NONCE: Final = 32
-"""Octets of the nonce that a site draws at every start of its process."""
+"""Octets of the nonce that a site draws at every start of its process: the session nonce of `secagg`."""
 STATEMENT: Final = "ledger-statement"
+QUESTION: Final = "ledger-question"
 RECEIPT: Final = "ledger-receipt"
+OBJECTION: Final = "ledger-objection"
 """Purposes for which a site's identity signs."""
+MOST_PAGES: Final = 64
+"""Questions over which one chain of links is spread at most: far more than 50,000 entries."""
 _DIGEST, _SIGNATURE = 32, 64
-_MOST: Final = 2**63  # entries of a ledger
+_MOST: Final = 2**63  # entries of a ledger, and round numbers
+_ROOM: Final = NOTE - (1 << 16) - 1024  # octets for links, beside the longest statement and everything else
 _QUESTION: Final = "haemfed/witness-question/v1"
+_MORE: Final = "haemfed/witness-more/v1"
 _RECEIPT: Final = "haemfed/witness-receipt/v1"
 _OBJECTION: Final = "haemfed/witness-objection/v1"
 
@@ -36,22 +57,47 @@ class Question:
     """Do you hold a statement of mine that this one does not continue?
 
     Args:
-        nonce: of the asking process; the answer repeats it.
+        nonce: the asking process's session nonce; the answer repeats it.
         statement: `dp.witness.Statement.encode` of the asking site's ledger.
         signature: by the asking site's identity, over the statement.
+        asked: by the asking site's identity, over nonce and digest of the statement: nobody else asks in the name of a
+            process.
+        page: which of the pages of links this is, from 0.
+        count: how many there are, 1 … `MOST_PAGES`.
         links: how this statement continues the one that the peer holds, oldest first; empty until that is known.
     """
 
     nonce: bytes
     statement: bytes
     signature: bytes = field(repr=False)
+    asked: bytes = field(repr=False)
+    page: int = 0
+    count: int = 1
     links: tuple[Link, ...] = ()
 
     def encode(self) -> bytes:
-        """Return the note; without its links if they make it longer than a note may be."""
+        """Return the note."""
         links = tuple(map(_record, self.links))
-        octets = enc(_QUESTION, self.nonce, self.statement, self.signature, links)
-        return octets if len(octets) <= NOTE else enc(_QUESTION, self.nonce, self.statement, self.signature, ())
+        return enc(_QUESTION, self.nonce, self.statement, self.signature, self.asked, self.page, self.count, links)
+
+
+@dataclass(frozen=True)
+class More:
+    """I have the pages before this one: send it.
+
+    Args:
+        nonce: of the question.
+        digest: SHA-256 of its statement.
+        page: which is wanted.
+    """
+
+    nonce: bytes
+    digest: bytes
+    page: int
+
+    def encode(self) -> bytes:
+        """Return the note."""
+        return enc(_MORE, self.nonce, self.digest, self.page)
 
 
 @dataclass(frozen=True)
@@ -61,16 +107,21 @@ class Receipt:
     Args:
         nonce: of the question.
         digest: SHA-256 of the statement.
-        signature: by the answering site's identity, over nonce, digest and the asking site's identity.
+        round: largest round number of this run for which the answering site may have uploaded together with another
+            process of the asking site.
+        by: session nonce of the answering process.
+        signature: by the answering site's identity, over nonce, digest, the asking site's identity, round and `by`.
     """
 
     nonce: bytes
     digest: bytes
+    round: int
+    by: bytes
     signature: bytes = field(repr=False)
 
     def encode(self) -> bytes:
         """Return the note."""
-        return enc(_RECEIPT, self.nonce, self.digest, self.signature)
+        return enc(_RECEIPT, self.nonce, self.digest, self.round, self.by, self.signature)
 
 
 @dataclass(frozen=True)
@@ -81,23 +132,42 @@ class Objection:
         nonce: of the question.
         statement: the one that is held.
         signature: over it, by the *asking* site's identity: what it signed itself is all that it believes.
+        shown: by the answering site's identity, over nonce, digest of the held statement and the asking site's
+            identity: nobody else shows old statements in its name.
     """
 
     nonce: bytes
     statement: bytes
     signature: bytes = field(repr=False)
+    shown: bytes = field(repr=False)
 
     def encode(self) -> bytes:
         """Return the note."""
-        return enc(_OBJECTION, self.nonce, self.statement, self.signature)
+        return enc(_OBJECTION, self.nonce, self.statement, self.signature, self.shown)
 
 
-WitnessNote: TypeAlias = Question | Receipt | Objection
+WitnessNote: TypeAlias = Question | More | Receipt | Objection
 
 
 def digest(statement: bytes) -> bytes:
     """Return what a receipt names a statement by."""
     return hashlib.sha256(statement).digest()
+
+
+def pages(links: Sequence[Link]) -> tuple[tuple[Link, ...], ...]:
+    """Cut links into pages that fit into a question each; at least one, and one empty one if they are too many."""
+    cut: list[list[Link]] = [[]]
+    room = _ROOM
+    for link in links:
+        size = len(enc(_record(link)))
+        if size > room and cut[-1]:
+            cut.append([])
+            room = _ROOM
+        if size > room or len(cut) > MOST_PAGES:
+            return ((),)
+        cut[-1].append(link)
+        room -= size
+    return tuple(map(tuple, cut))
 
 
 def read(octets: bytes) -> WitnessNote | None:
@@ -107,22 +177,25 @@ def read(octets: bytes) -> WitnessNote | None:
     except MalformedMessage:
         return None
     match values:
-        case (str(label), bytes(nonce), bytes(first), bytes(signature), *rest) if (
-            len(nonce) == NONCE and len(signature) == _SIGNATURE
-        ):
-            return _note(label, nonce, first, signature, rest)
+        case (str(label), bytes(nonce), bytes(first), *rest) if len(nonce) == NONCE:
+            return _note(label, nonce, first, rest)
     return None
 
 
-def _note(label: str, nonce: bytes, first: bytes, signature: bytes, rest: Sequence[Value]) -> WitnessNote | None:
-    if label == _QUESTION and len(rest) == 1 and isinstance(rest[0], tuple):
-        links = [_link(each) for each in rest[0]]
-        whole = [link for link in links if link is not None]
-        return Question(nonce, first, signature, tuple(whole)) if len(whole) == len(links) else None
-    if label == _RECEIPT and not rest and len(first) == _DIGEST:
-        return Receipt(nonce, first, signature)
-    if label == _OBJECTION and not rest:
-        return Objection(nonce, first, signature)
+def _note(label: str, nonce: bytes, first: bytes, rest: Sequence[Value]) -> WitnessNote | None:
+    match rest:
+        case [bytes(own), bytes(asked), int(page), int(count), tuple(records)] if label == _QUESTION:
+            if len(own) == len(asked) == _SIGNATURE and page < count <= MOST_PAGES:
+                links = [_link(each) for each in records]
+                whole = tuple(link for link in links if link is not None)
+                return Question(nonce, first, own, asked, page, count, whole) if len(whole) == len(links) else None
+        case [int(page)] if label == _MORE:
+            return More(nonce, first, page) if len(first) == _DIGEST and page < MOST_PAGES else None
+        case [int(number), bytes(by), bytes(own)] if label == _RECEIPT:
+            if len(first) == _DIGEST and len(by) == NONCE and len(own) == _SIGNATURE and number < _MOST:
+                return Receipt(nonce, first, number, by, own)
+        case [bytes(own), bytes(shown)] if label == _OBJECTION and len(own) == len(shown) == _SIGNATURE:
+            return Objection(nonce, first, own, shown)
     return None
 
 
@@ -151,4 +224,5 @@ def _with_body(sequence: int, kind: str, at: str, hashes: list[str], octets: byt
     except (ValueError, RecursionError):
         return None
     # The one spelling only: so the octets are what the digest is of, and hold no number that JSON has not.
-    return Link(sequence, previous, kind, at, body_digest, own, body) if body and spelt == octets else None
+    whole = isinstance(body, dict) and bool(body) and spelt == octets
+    return Link(sequence, previous, kind, at, body_digest, own, body) if whole else None

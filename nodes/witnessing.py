@@ -11,6 +11,7 @@ what comes                                             what this party does
 a peer's question: the first, or it extends the held   **stores it, then** answers with a receipt
 a peer's question: the held statement again            answers with a receipt
 a peer's question: behind the held, beside it, a gap   answers with an objection: the held statement, which it signed
+a page of a long chain of links                        keeps it and asks for the next one
 a receipt for this nonce and this statement            counts it
 an objection: a statement of ours that ours extends    asks that peer again, now with the links between the two
 an objection: a statement of ours that ours lacks      is never ready again; `require` raises
@@ -20,10 +21,26 @@ anything else                                          ignores it
 Everything else: a member that is not pinned, another nonce (an answer to an earlier start of the process), another
 statement, a signature that does not verify, octets that are no note. None of it is an error, because the coordinator
 hands over whatever it likes. It can keep a site from uploading by dropping notes, as it can by dropping anything; it
-cannot make one ready, nor stop one with a forged objection: that needs this site's own signature.
+cannot make one ready, nor stop one with a forged objection: that needs the peer's signature over this start's nonce and
+this site's own over what is shown. A ledger belongs to an identity: a site that has another name on this study is asked
+and answered as before.
 
-Any two sets of `quorum` peers share an honest one: two copies of a site's directory cannot both be witnessed, each by
-its own half of the consortium.
+Any two sets of `quorum` peers share an honest one: of two copies of a directory that have parted, only one is ready. A
+copy that *goes on* from where the other one began (taken after the reservation) can be ready beside it. Yet for each
+round number at most one sum opens that has this site in it. The nonce of a question is the session nonce under which
+the asking process stands in a roster, and a site **uploads for a roster only if, for every other member of it, that
+nonce is of the last question that it has answered with a receipt in this process**, and only with the receipts of a
+quorum that have not ruled the round number out. Take two processes of one site, A and B, both ready, each for rosters
+of its own, B the one whose ledger is longer:
+
+* A peer that has answered B answers A never again: A's statement is behind the one that it holds. Nor does it upload
+  with A: B's is the last nonce that it has answered. These are at least q − c honest peers, so at most n − 1 − q honest
+  ones are left to upload with A.
+* A sum with A in it needs the uploads of m − 1 − c honest peers, m = n_min in mode A and t in mode B. The bounds of a
+  manifest give n − 1 − q < m − 1 − c, for all n and c: after B is ready no sum with A can open, and for every one that
+  has opened before, an honest peer has first uploaded and then answered B.
+* That peer's receipt to B says so: its `round` is at least the number of that round. B counts a receipt for later
+  rounds only.
 
 Sans-IO: notes go in and come out; the held statements are in the store that is handed in.
 Source: docs/reference/witness-protocol.md, which specifies every octet.
@@ -31,99 +48,58 @@ Source: docs/reference/witness-protocol.md, which specifies every octet.
 
 from __future__ import annotations
 
+import hmac
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import replace
 
 from dp.chain import Link
 from dp.errors import DPError, ForkedLedger, RollbackDetected
 from dp.witness import Statement, extends, quorum
 from nodes.store import WitnessedRow
 from nodes.study import Study
-from nodes.witness_notes import RECEIPT, STATEMENT, Objection, Question, Receipt, digest, read
+from nodes.witness_notes import (
+    OBJECTION,
+    QUESTION,
+    RECEIPT,
+    STATEMENT,
+    More,
+    Objection,
+    Question,
+    Receipt,
+    digest,
+    pages,
+    read,
+)
+from nodes.witness_pages import Collected
+from nodes.witness_roles import Book, Held, Objected, Peer, Signer
+from secagg.encoding import Value
 from secagg.errors import BadSignature
 from secagg.keys import verify
+from secagg.messages import Step
 
-__all__ = ["Held", "Objected", "Peer", "Witnessing", "witnessing"]
-
-
-class Signer(Protocol):
-    """This site's identity; `secagg.keys.Identity` is one."""
-
-    @property
-    def public(self) -> bytes:
-        """The public key."""
-
-    def sign(self, purpose: str, *values: bytes) -> bytes:
-        """Sign values for one purpose."""
-
-
-class Held(Protocol):
-    """Where other sites' statements are durable; `nodes.store.SiteStore` is one."""
-
-    def witnessed(self, identity: bytes, /) -> WitnessedRow | None:
-        """Return what is held of a site."""
-
-    def witness(self, row: WitnessedRow, /) -> None:
-        """Hold a statement; on the disk when this returns."""
-
-
-class Book(Protocol):
-    """A site's ledger as its peers see it; `nodes.accounts.Accounts` is one."""
-
-    def statement(self, site: str, /) -> Statement:
-        """Return what the site says about its ledger."""
-
-    def links(self, after: int, /) -> Sequence[Link]:
-        """Return what follows an entry."""
-
-
-@dataclass(frozen=True)
-class Peer:
-    """Another site of the study, pinned here.
-
-    Args:
-        name: in the study.
-        identity: Ed25519 public key, 32 octets.
-    """
-
-    name: str
-    identity: bytes
-
-
-@dataclass(frozen=True)
-class Objected:
-    """A statement that this site has signed and that its present ledger lacks.
-
-    Args:
-        statement: what peers hold.
-        signature: by this site's identity.
-        peers: their names.
-        problem: how the two ledgers differ.
-    """
-
-    statement: Statement
-    signature: bytes = field(repr=False)
-    peers: tuple[str, ...]
-    problem: type[RollbackDetected | ForkedLedger]
+__all__ = ["Book", "Held", "Objected", "Peer", "Witnessing", "witnessing"]
 
 
 class Witnessing:
     """One start of one site's process: is our ledger the one that our peers know, and what do we know of theirs?
 
     Args:
+        member: this site's index.
         statement: of this site's ledger, made after the study's reservation is in it.
         links: returns what follows an entry of this site's ledger, oldest first.
         identity: signs for this site.
         peers: the other members of the study by index, pinned ones only.
         quorum: receipts that are needed; `dp.witness.quorum`.
-        nonce: 32 fresh octets, in memory only.
+        nonce: the session nonce of this process's `secagg.client.Client`; in memory only.
+        last_round: largest round number that this site had opened before this start of its process.
         held: what this site holds of its peers' ledgers.
         confirmed: called with the statement when the quorum is there, before this party is ready.
     """
 
     def __init__(
         self,
+        member: int,
         statement: Statement,
         links: Callable[[int], Sequence[Link]],
         identity: Signer,
@@ -132,29 +108,56 @@ class Witnessing:
         quorum: int,
         nonce: bytes,
         held: Held,
+        last_round: int = 0,
         confirmed: Callable[[Statement], None] = lambda _: None,
     ) -> None:
+        self._member = member
         self._confirmed = confirmed
         self._statement = statement
         self._octets = statement.encode()
         self._signature = identity.sign(STATEMENT, self._octets)
+        self._asked = identity.sign(QUESTION, nonce, digest(self._octets))
         self._links = links
         self._identity = identity
         self._peers = dict(peers)
         self._quorum = quorum
         self._nonce = nonce
         self._held = held
-        self._receipts: set[int] = set()
-        self._after: dict[int, int] = {}  # member → entry after which it lacks our links
-        self._hurried: set[int] = set()  # peers that have been asked twice since the last `questions`
+        self._receipts: dict[int, int] = {}  # member → round number up to which its receipt does not count
+        self._by: dict[int, bytes] = {}  # member → nonce of its process that gave us the last receipt
+        self._answered: dict[int, bytes] = {}  # member → nonce of its last question that this process has answered
+        self._last_round = last_round
+        self._uploads: defaultdict[int, dict[bytes, int]] = defaultdict(dict)  # member → nonce → last round with it
+        self._collected = Collected()
+        self._pages: dict[int, tuple[tuple[Link, ...], ...]] = {}  # what a member lacks of our links
+        self._hurried: set[tuple[int, int]] = set()  # (member, page) that went out of turn since the last `questions`
         self._objected: dict[str, Objected] = {}  # by hash of the head that we lack
         self._objectors: set[int] = set()
         self._turns = 0  # calls of `questions` since the first objection
 
     @property
     def ready(self) -> bool:
-        """Whether this site may upload."""
+        """Whether this site's ledger is witnessed."""
         return len(self._receipts) >= self._quorum and not self._objected
+
+    @property
+    def pending(self) -> bool:
+        """Whether anybody is to be asked: this site is not ready, or a peer that has come by has not answered it."""
+        return not self.ready or any(map(self._lacks, self._answered))
+
+    def admits(self, step: Step) -> bool:
+        """Whether this site may upload for a step: the receipts count for its round, and every nonce is answered."""
+        counted = sum(round_ < step.round for round_ in self._receipts.values())
+        known = all(
+            hmac.compare_digest(self._nonce if member == self._member else self._answered.get(member, b""), nonce)
+            for member, nonce in step.roster
+        )
+        return known and counted >= self._quorum and not self._objected
+
+    def uploaded(self, step: Step) -> None:
+        """Note that an upload for this step leaves now: receipts to other processes of its members must say so."""
+        for member, nonce in step.roster:
+            self._uploads[member][nonce] = max(step.round, self._uploads[member].get(nonce, 0))
 
     @property
     def objections(self) -> tuple[Objected, ...]:
@@ -164,6 +167,20 @@ class Witnessing:
     def missing(self) -> tuple[str, ...]:
         """Return the names of the peers that have not answered for our ledger."""
         return tuple(peer.name for member, peer in self._peers.items() if member not in self._receipts)
+
+    def renewed(self) -> tuple[str, ...]:
+        """Return the names of peers of which another identity's ledger is held here: their key is a new one.
+
+        A new key begins a new ledger. A person has pinned it, so it is answered; but nobody shall overlook it.
+        """
+        return tuple(
+            peer.name
+            for peer in self._peers.values()
+            if any(
+                (held := _decoded(row.statement)) is not None and held.site == peer.name
+                for row in self._held.witnessed_of_others(peer.identity)
+            )
+        )
 
     def require(self) -> None:
         """Raise what speaks against this site's ledger, as soon as everybody has had time to speak.
@@ -175,7 +192,7 @@ class Witnessing:
             RollbackDetected: peers hold a statement about an entry that this ledger has not reached.
             ForkedLedger: peers hold a statement about another entry in the place of one of this ledger.
         """
-        heard = self._receipts | self._objectors
+        heard = set(self._receipts) | self._objectors
         if not self._objected or (self._turns < 2 and not heard >= set(self._peers)):
             return
         raise self.refusal()
@@ -194,7 +211,7 @@ class Witnessing:
         """Return what to ask, and to ask again: (member, note) for every peer that has not answered."""
         self._hurried.clear()
         self._turns += bool(self._objected)
-        return [(member, self._question(member)) for member in self._peers if member not in self._receipts]
+        return [(member, self._question(member)) for member in self._peers if self._lacks(member)]
 
     def receive(self, member: int, octets: bytes) -> list[tuple[int, bytes]]:
         """Take a note and return what to answer.
@@ -211,69 +228,100 @@ class Witnessing:
             return []
         match read(octets):
             case Question() as question:
-                return [(member, answer) for answer in self._witness(peer, question)]
+                answers = self._witness(member, peer, question, octets)
+                if member in self._receipts and self._lacks(member):
+                    answers += self._at_once(member)  # it has started anew and has to know us
+                return [(member, answer) for answer in answers]
             case Receipt() as receipt if receipt.nonce == self._nonce and receipt.digest == digest(self._octets):
                 # Our own key in it: a receipt is for one asker and no other.
-                values = (receipt.nonce, receipt.digest, self._identity.public)
+                values = (receipt.nonce, receipt.digest, self._identity.public, receipt.round, receipt.by)
                 if _signed(peer.identity, receipt.signature, peer.name, RECEIPT, *values):
-                    self._count(member)
+                    self._count(member, receipt)
+            case More() as more if more.nonce == self._nonce and more.digest == digest(self._octets):
+                if self._lacks(member):
+                    return [(member, note) for note in self._at_once(member, more.page)]
             case Objection() as objection if objection.nonce == self._nonce:
-                return self._weigh(member, peer, objection)
+                return [(member, note) for note in self._weigh(member, peer, objection)]
         return []
 
-    def _count(self, member: int) -> None:
+    def _lacks(self, member: int) -> bool:
+        """Whether a member's present process, as far as it is known here, has given us no receipt."""
+        return member not in self._receipts or self._answered.get(member, self._by[member]) != self._by[member]
+
+    def _count(self, member: int, receipt: Receipt) -> None:
         if member not in self._receipts and len(self._receipts) + 1 == self._quorum and not self._objected:
             self._confirmed(self._statement)
-        self._receipts.add(member)
+        # Whoever has answered us does not upload with another process of ours any more: its first answer stays true.
+        self._receipts[member] = min(receipt.round, self._receipts.get(member, receipt.round))
+        self._by[member] = receipt.by
 
-    def _question(self, member: int) -> bytes:
-        after = self._after.get(member, self._statement.sequence)
-        # The ledger grows while the study runs; the statement is about one entry of it.
-        links = [link for link in self._links(after) if link.sequence <= self._statement.sequence]
-        return Question(self._nonce, self._octets, self._signature, tuple(links)).encode()
+    def _question(self, member: int, page: int = 0) -> bytes:
+        cut = self._pages.get(member, ((),))
+        links = cut[page]
+        return Question(self._nonce, self._octets, self._signature, self._asked, page, len(cut), links).encode()
 
-    def _witness(self, peer: Peer, question: Question) -> list[bytes]:
-        """Hold a peer's statement if it extends the one that is held; answer for what is on the disk, nothing else."""
-        if not _signed(peer.identity, question.signature, peer.name, STATEMENT, question.statement):
+    def _at_once(self, member: int, page: int = 0) -> list[bytes]:
+        """Ask out of turn, but once until the next turn: nobody gets us to talk without end."""
+        if (member, page) in self._hurried or page >= len(self._pages.get(member, ((),))):
             return []
-        stated = _decoded(question.statement, peer.name)
-        if stated is None:
+        self._hurried.add((member, page))
+        return [self._question(member, page)]
+
+    def _witness(self, member: int, peer: Peer, question: Question, octets: bytes) -> list[bytes]:
+        """Hold a peer's statement if it extends the one that is held; answer for what is on the disk, nothing else."""
+        named = digest(question.statement)
+        if not (
+            _signed(peer.identity, question.signature, peer.name, STATEMENT, question.statement)
+            and _signed(peer.identity, question.asked, peer.name, QUESTION, question.nonce, named)
+        ):
+            return []
+        stated = _decoded(question.statement)
+        if stated is None or stated.site != peer.name:
             return []
         row = self._held.witnessed(peer.identity)
         if row is not None and row.statement != question.statement:
+            links = self._collected.add(member, question, octets, row.statement)
+            if isinstance(links, int):
+                return [More(question.nonce, named, links).encode()]
             try:
-                extends(Statement.decode(row.statement), stated, question.links)
-            except (DPError, ValueError):  # whatever is in a recovery's body is the peer's
-                return [Objection(question.nonce, row.statement, row.signature).encode()]
+                # The chain is the identity's, whatever it was called when we saw it last.
+                extends(replace(Statement.decode(row.statement), site=stated.site), stated, links)
+            except (DPError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                # Whatever is in a recovery's body is the peer's, nonsense included.
+                shown = self._identity.sign(OBJECTION, question.nonce, digest(row.statement), peer.identity)
+                return [Objection(question.nonce, row.statement, row.signature, shown).encode()]
         if row is None or row.sequence < stated.sequence:
             self._held.witness(WitnessedRow(peer.identity, stated.sequence, question.statement, question.signature))
-        named = digest(question.statement)
-        signature = self._identity.sign(RECEIPT, question.nonce, named, peer.identity)
-        return [Receipt(question.nonce, named, signature).encode()]
+        self._answered[member] = question.nonce
+        others = (number for nonce, number in self._uploads[member].items() if nonce != question.nonce)
+        round_ = max(self._last_round, *others, 0)
+        signature = self._identity.sign(RECEIPT, question.nonce, named, peer.identity, round_, self._nonce)
+        return [Receipt(question.nonce, named, round_, self._nonce, signature).encode()]
 
-    def _weigh(self, member: int, peer: Peer, objection: Objection) -> list[tuple[int, bytes]]:
+    def _weigh(self, member: int, peer: Peer, objection: Objection) -> list[bytes]:
         """Compare our own ledger with a statement that we have signed ourselves; the peer's opinion does not count."""
-        site = self._statement.site
-        if not _signed(self._identity.public, objection.signature, site, STATEMENT, objection.statement):
+        mine, site = self._identity.public, self._statement.site
+        values = (objection.nonce, digest(objection.statement), mine)
+        if not (
+            _signed(peer.identity, objection.shown, peer.name, OBJECTION, *values)
+            and _signed(mine, objection.signature, site, STATEMENT, objection.statement)
+        ):
             return []
-        held = _decoded(objection.statement, site)
+        held = _decoded(objection.statement)
         if held is None:
             return []
         links = [link for link in self._links(held.sequence) if link.sequence <= self._statement.sequence]
         try:
-            extends(held, self._statement, links)
+            extends(replace(held, site=site), self._statement, links)
         except (RollbackDetected, ForkedLedger) as error:
             self._objectors.add(member)
             before = self._objected.get(held.hash)
             names = {peer.name, *(before.peers if before is not None else ())}
             self._objected[held.hash] = Objected(held, objection.signature, tuple(sorted(names)), type(error))
             return []
-        # It only lacks what lies between. At once, but once until the next turn: nobody gets us to talk without end.
-        self._after[member] = held.sequence
-        if member in self._hurried:
-            return []
-        self._hurried.add(member)
-        return [(member, self._question(member))]
+        # It only lacks what lies between. (The ledger grows while the study runs; the statement is about one entry.)
+        self._pages[member] = pages(links)
+        return self._at_once(member)
 
 
 def witnessing(
@@ -285,6 +333,7 @@ def witnessing(
     *,
     nonce: bytes,
     held: Held,
+    last_round: int = 0,
     confirmed: Callable[[Statement], None] = lambda _: None,
 ) -> Witnessing:
     """Begin to witness in a study: every other listed site that is pinned here is a peer.
@@ -295,8 +344,9 @@ def witnessing(
         identity: signs for it.
         pins: identities that this site has pinned itself.
         book: its ledger, with the study's reservation in it.
-        nonce: 32 fresh octets, in memory only.
+        nonce: the session nonce of this process's `secagg.client.Client`; in memory only.
         held: what it holds of its peers' ledgers.
+        last_round: largest round number that this site had opened before this start of its process.
         confirmed: see `Witnessing`.
 
     Raises:
@@ -308,13 +358,21 @@ def witnessing(
         if each.name != site and key in pins
     }
     needed = quorum(len(study.sites), study.privacy.collusion)
-    statement = book.statement(site)
     return Witnessing(
-        statement, book.links, identity, peers, quorum=needed, nonce=nonce, held=held, confirmed=confirmed
+        study.site(site).index,
+        book.statement(site),
+        book.links,
+        identity,
+        peers,
+        quorum=needed,
+        nonce=nonce,
+        held=held,
+        last_round=last_round,
+        confirmed=confirmed,
     )
 
 
-def _signed(identity: bytes, signature: bytes, who: str, purpose: str, *values: bytes) -> bool:
+def _signed(identity: bytes, signature: bytes, who: str, purpose: str, *values: Value) -> bool:
     try:
         verify(identity, signature, who, purpose, *values)
     except BadSignature:
@@ -322,9 +380,8 @@ def _signed(identity: bytes, signature: bytes, who: str, purpose: str, *values: 
     return True
 
 
-def _decoded(octets: bytes, site: str) -> Statement | None:
+def _decoded(octets: bytes) -> Statement | None:
     try:
-        statement = Statement.decode(octets)
+        return Statement.decode(octets)
     except DPError:
         return None
-    return statement if statement.site == site else None

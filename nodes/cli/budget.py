@@ -30,7 +30,7 @@ def grant(
     ] = "GDP",
     order: Annotated[int, typer.Option(help="Order of an RDP budget, 2 to 256; the first grant fixes it.")] = 0,
     study_epsilon: Annotated[
-        float | None, typer.Option(help="The most that one study may take.", show_default="no limit")
+        float | None, typer.Option(help="The most that one run of a study may take.", show_default="no limit")
     ] = None,
     year_epsilon: Annotated[
         float | None, typer.Option(help="The most that one opened year may take.", show_default="no limit")
@@ -170,15 +170,41 @@ def verify(
 
 
 @app.command()
-def recover(config: options.SiteOption = Path("site.toml")) -> None:
+def recover(
+    exhaust: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Give this account up for ever: only if it was granted anew in another way.", metavar="ACCOUNT"
+        ),
+    ] = None,
+    config: options.SiteOption = Path("site.toml"),
+) -> None:
     """After a restore: take over what the anchor and the other hospitals have seen (the officer's act)."""
+    from dp.errors import BudgetOfAnotherKind
+    from dp.events import Account
+    from nodes.errors import ConfigError
     from nodes.recovering import recover as take_over
 
     settings = options.site(config)
-    done = take_over(settings, options.now())
+    if unknown := set(exhaust or ()) - {account.value for account in Account}:
+        raise ConfigError(f"there is no account {min(unknown)!r}: --exhaust takes training or holdout")
+    try:
+        done = take_over(settings, options.now(), [Account(name) for name in exhaust or ()])
+    except BudgetOfAnotherKind as error:
+        raise ConfigError(
+            f"{error} for ever: haemfed budget recover --exhaust ACCOUNT. Its patients can be in no further study then"
+        ) from error
     heads = ", ".join(str(sequence) for sequence, _ in done.item.heads) or "none"
     out.print(f"{settings.name}: recovered; entries that others have seen: {heads}; open runs closed: {done.closed}")
     out.print(_table(done.lines))
+    for account in done.item.exhausted:
+        out.print(f"{account}: given up; nothing can be reserved on it any more, whatever is granted", soft_wrap=True)
+    if done.item.heads:
+        out.print(
+            "every grant was cleared, since a lower one may be among the lost entries: nothing can be reserved until "
+            "you grant again (`haemfed budget grant`), the whole ε for ever, with what is spent",
+            soft_wrap=True,
+        )
 
 
 def _table(lines: Sequence[Line]) -> Table:
@@ -200,7 +226,7 @@ def _table(lines: Sequence[Line]) -> Table:
 def _print_notes(lines: Sequence[Line], year: int, open_runs: int) -> None:
     for line in lines:
         if line.study_limit is not None:
-            out.print(f"{line.account}: one study may take ε = {line.study_limit:g}")
+            out.print(f"{line.account}: one run may take ε = {line.study_limit:g}")
         if line.year_limit is not None:
             used = f"ε = {line.year:.3f} of {line.year_limit:g} in {year}" if year else "no year is open"
             out.print(f"{line.account}: yearly limit, {used}")

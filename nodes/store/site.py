@@ -234,6 +234,12 @@ class SiteStore(Store):
             found = connection.execute(columns.where(Witnessed.identity == identity)).first()
         return None if found is None else WitnessedRow(*found)
 
+    def witnessed_of_others(self, identity: bytes) -> list[WitnessedRow]:
+        """Return what is held of the ledgers of all sites but one, whatever the study."""
+        with self._database.read() as connection:
+            columns = select(Witnessed.identity, Witnessed.sequence, Witnessed.statement, Witnessed.signature)
+            return [WitnessedRow(*row) for row in connection.execute(columns.where(Witnessed.identity != identity))]
+
     def witness(self, row: WitnessedRow) -> None:
         """Hold a statement instead of the one before; when this returns it is on the disk and may be answered for.
 

@@ -20,7 +20,7 @@ EVENT = GaussianEvent("gradient", 8.0, TRAINING)
 UNITS = EVENT.units
 STUDY = "5e" * 32
 UPLOADS = 4
-"""Rounds of a run: no more sums are ever opened, whichever copy asks (the stage windows of the protocol)."""
+"""Rounds of a run: no honest peer uploads in a later one (the stage windows of the protocol)."""
 
 
 def run_id(number: int) -> str:
@@ -52,3 +52,4 @@ class Copy:
         self.process = ""
         self.begun: dict[int, int] = {}
         self.witnessed: set[int] = set()
+        self.after: dict[int, int] = {}  # run → round behind which there is a quorum of receipts

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tests.dp import mutants, test_traps
-from tests.dp.checks import book, budget, kernel, noise, path, way_out
+from tests.dp.checks import book, budget, kernel, noise, path, way_out, witnessed
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "proof-by-test.md"
 
@@ -23,6 +23,7 @@ ROOMS: tuple[tuple[str, ModuleType], ...] = (
     ("What is charged is never too little", budget),
     ("What is spent stays spent", book),
     ("There is one way out, and it acts in order", way_out),
+    ("Nothing leaves a ledger that nobody has confirmed", witnessed),
 )
 
 

@@ -172,7 +172,7 @@ def test_the_sum_is_exactly_the_sum_of_its_patients(data: st.DataObject) -> None
     place = data.draw(st.integers(0, n - 1))
     rest = torch.arange(n) != place
     gradients = ClippedGradients(net(), squared, clip=clip, block=64)
-    gradients._proven.add(gradients.table((x, y)).kind)  # shown elsewhere; many small kernels are made here
+    gradients._proven.add((gradients.table((x, y)).kind, torch.get_num_threads()))  # shown elsewhere
 
     def units(rows: Tensor) -> list[int]:
         high, low = gradients._units(gradients.table((x[rows], y[rows])))
@@ -243,12 +243,71 @@ def test_chosen_rows() -> None:
 
 def test_many_blocks_do_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """The carry, at a size where 64 bits would not need it."""
-    monkeypatch.setattr(bookkeeping, "_CARRY_BLOCKS", 1)
+    monkeypatch.setattr(bookkeeping, "_CARRY_PIECES", 1)
     x, y = cohort(1)
     gradients = ClippedGradients(net(), squared, clip=1e-3, block=64)
     one = gradients.sum((x, y))
 
     assert gradients.sum((x.expand(640, 5), y.expand(640))) == pytest.approx(640 * one, rel=1e-15)
+
+
+def test_a_large_block_carries_inside_itself() -> None:
+    """One patient 2¹⁹ + 2¹⁶ times: beyond 64 bits of units."""
+    n, block = 2**19 + 2**16, 2**16
+    model = nn.Linear(1, 1, bias=False).double()
+
+    def up(network: nn.Module, x: Tensor) -> Tensor:
+        return network(x)[:, 0]
+
+    gradients = ClippedGradients(model, up, clip=1.0, block=block)
+    gradients._proven.add((((torch.float32, (1,)),), torch.get_num_threads()))
+
+    assert gradients.sum((torch.ones(n, 1),)) == pytest.approx([n], rel=1e-5)
+
+
+def test_a_table_belongs_to_one_kernel() -> None:
+    """What it keeps of a first layer's inputs holds for that layer alone."""
+    data = cohort(10)
+    one, other = (ClippedGradients(net(), squared, clip=1.0, block=64) for _ in range(2))
+    with pytest.raises(MisuseError, match="another model"):
+        other.sum(one.table(data))
+
+
+def test_only_the_patients_own_columns_are_kept_from_step_to_step() -> None:
+    """An input that has no history may still come from parameters."""
+
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 1)
+            self.double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.first(x)
+            return self.second(hidden.detach()) + hidden.sum(1, keepdim=True)
+
+    model, data = Detached(), cohort(30)
+    gradients = ClippedGradients(model, squared, clip=1.0, block=64)
+    table = gradients.table(data)
+    gradients.sum(table)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(3.0)
+
+    assert np.array_equal(gradients.sum(table), gradients.sum(data))
+
+
+def test_a_code_outside_the_dictionary_does_not_stop_anything() -> None:
+    torch.manual_seed(2)
+    tokens, *others = sequence_data(40)
+    wild = tokens.clone()
+    wild[3, 0], wild[5, 1] = 10**6, -1
+    near = tokens.clone()
+    near[3, 0], near[5, 1] = 5, 0
+    gradients = ClippedGradients(Sequence(), sequence_loss, clip=1.0, block=64)
+
+    assert np.array_equal(gradients.sum((wild, *others)), gradients.sum((near, *others)))
 
 
 # --- losses and layers that tie patients together ----------------------------------------------------
@@ -284,10 +343,54 @@ def ranked(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return model(x)[:, 0] * torch.argsort(torch.argsort(y))
 
 
-@pytest.mark.parametrize("loss", [centred, noisy, pairs, ranked], ids=lambda loss: loss.__name__)
+def spread(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Ties patients together as soon as the model says something: not at weights of zero."""
+    risk = torch.nan_to_num(model(x)[:, 0])
+    return squared(model, x, y) + 0.02 * (risk[:, None] - risk[None, :]).square().sum(1)
+
+
+def ties(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Weighs a patient by how many others died on the same day."""
+    return squared(model, x, y) * (y[:, None] == y[None, :]).sum(1)
+
+
+def late(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Weighs by how many live longer than one unit of time."""
+    return squared(model, x, y) * ((y > 1) & (y < 1e6)).sum()
+
+
+@pytest.mark.parametrize("loss", [centred, noisy, pairs, ranked, spread, ties, late], ids=lambda loss: loss.__name__)
 def test_whatever_ties_patients_together_is_found_out(loss: Callable[..., Tensor]) -> None:
     with pytest.raises(MisuseError, match="not a sum over patients"):
         ClippedGradients(net(), loss, clip=1.0, block=64).sum(cohort(10))
+
+
+def censored(model: nn.Module, x: Tensor, y: Tensor, event: Tensor) -> Tensor:
+    return squared(model, x, y) * (~event).sum()
+
+
+def strata(model: nn.Module, x: Tensor, y: Tensor, stratum: Tensor) -> Tensor:
+    return squared(model, x, y) * (stratum == 7).sum()
+
+
+@pytest.mark.parametrize(
+    ("loss", "column"),
+    [(censored, torch.ones(10, dtype=torch.bool)), (strata, torch.zeros(10, dtype=torch.int64))],
+    ids=["truth values", "codes"],
+)
+def test_ties_by_a_column_that_is_no_number_are_found_out(loss: Callable[..., Tensor], column: Tensor) -> None:
+    with pytest.raises(MisuseError, match="not a sum over patients"):
+        ClippedGradients(net(), loss, clip=1.0, block=64).sum((*cohort(10), column))
+
+
+def test_a_tie_shows_although_the_first_weights_are_zero() -> None:
+    model = net()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    with pytest.raises(MisuseError, match="not a sum over patients"):
+        ClippedGradients(model, spread, clip=1.0, block=64).sum(cohort(10))
+    assert not any(p.any() for p in model.parameters())
 
 
 def test_dropout_is_refused() -> None:
@@ -296,8 +399,12 @@ def test_dropout_is_refused() -> None:
         ClippedGradients(model, squared, clip=1.0, block=64).sum(cohort(10))
 
 
-def test_a_matrix_library_whose_rows_differ_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = torch.nn.functional.linear
+@pytest.mark.parametrize("zero", [False, True], ids=["drawn weights", "output layer of zeros"])
+def test_a_matrix_library_whose_rows_differ_is_replaced(monkeypatch: pytest.MonkeyPatch, zero: bool) -> None:
+    real, model = torch.nn.functional.linear, net()
+    with torch.no_grad():
+        if zero:
+            model[2].weight.zero_()
 
     def uneven(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         out = real(x, weight, bias)
@@ -305,12 +412,42 @@ def test_a_matrix_library_whose_rows_differ_is_replaced(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(torch.nn.functional, "linear", uneven)
     data = cohort(100)
-    gradients = ClippedGradients(net(), squared, clip=1.0, block=64)
+    gradients = ClippedGradients(model, squared, clip=1.0, block=64)
     found = gradients.sum(data)
     monkeypatch.undo()
 
     assert all(each.folded for each in gradients._engine._taps)
-    assert found == pytest.approx(opacus(net(), squared, data, CLIP_TARGET), abs=1e-5)
+    assert found == pytest.approx(opacus(model, squared, data, CLIP_TARGET), abs=1e-5)
+
+
+class _UnevenBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        out = grads[0] @ weight
+        return torch.cat([out[:-3], out[-3:] * (1 + 2.0**-22)]), grads[0].T @ x
+
+
+def test_a_backward_product_whose_rows_differ_shows_at_weights_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    with torch.no_grad():
+        model[4].weight.zero_()
+        model[4].bias.zero_()
+
+    def uneven(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        out = _UnevenBackward.apply(x, weight)
+        return out if bias is None else out + bias
+
+    monkeypatch.setattr(torch.nn.functional, "linear", uneven)
+    gradients = ClippedGradients(model, squared, clip=1.0, block=64)
+    gradients.sum(cohort(10))
+
+    assert all(each.folded for each in gradients._engine._taps)
 
 
 @pytest.mark.parametrize("width", [1, 3, 33, 50, 65])

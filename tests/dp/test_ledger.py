@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp import entries, ledger
-from dp.budget import Budget
+from dp.budget import Budget, Filter
 from dp.errors import (
     BudgetExceeded,
     ClockWentBack,
@@ -244,19 +244,23 @@ RECOVERED = Recover().body()
         ("reserve", {**RESERVED, "process": "P"}, MisuseError),
         (
             "reserve",
-            {**RESERVED, "stages": [{**GRADIENT.to_json(), "uploads": -66}]},
+            {**RESERVED, "stages": [{**GRADIENT.to_json(), "cost": "1", "uploads": -66}]},
             MisuseError,
         ),
         (
             "reserve",
-            {**RESERVED, "stages": [{**GRADIENT.to_json(), "uploads": True}]},
+            {**RESERVED, "stages": [{**GRADIENT.to_json(), "cost": "1", "uploads": True}]},
             MisuseError,
         ),
         (
             "reserve",
-            {**RESERVED, "stages": [{**GRADIENT.to_json(), "uploads": 1}] * 2},
+            {**RESERVED, "stages": [{**GRADIENT.to_json(), "cost": "1", "uploads": 1}] * 2},
             MisuseError,
         ),
+        ("reserve", {**RESERVED, "stages": [{**GRADIENT.to_json(), "uploads": 1}]}, MisuseError),
+        ("reserve", {**RESERVED, "stages": [{**GRADIENT.to_json(), "cost": 1, "uploads": 1}]}, MisuseError),
+        ("reserve", {**RESERVED, "stages": [{**GRADIENT.to_json(), "cost": "-1", "uploads": 1}]}, MisuseError),
+        ("recover", {**RECOVERED, "exhausted": ["training"]}, MisuseError),
         ("reserve", {**RESERVED, "stages": [{"kind": "x", "uploads": 1}]}, UnknownEvent),
         ("upload", {**upload(1).body(), "round": "1"}, MisuseError),
         ("upload", {**upload(1).body(), "event": {"kind": "gradient"}}, UnknownEvent),
@@ -362,12 +366,40 @@ def test_a_chain_rewritten_from_scratch_still_cannot_overdraw() -> None:
     """Whoever can recompute hashes can lie about the past, not about the rules."""
     book = Book()
     book.add(Grant(TRAINING, 2.0, 1e-5))
-    stages = (Stage(GRADIENT, 10_000),)
+    stages = (Stage(GRADIENT, 10_000, GRADIENT.units),)
     item = Reserve(STUDY, run_id(), stages)
     draft = Entry(1, book.entries[0].hash, item.KIND, item.body(), NOON, "")
 
     with pytest.raises(LedgerCorrupt, match=r"ledger entry 1: run .* needs"):
         fold([*book.entries, rehash(draft)])
+    for stage in (Stage(GRADIENT, 10), Stage(GRADIENT, 10, 0)):
+        body = replace(item, stages=(stage,)).body()
+        with pytest.raises(LedgerCorrupt, match="does not say what an upload of gradient costs"):
+            fold([*book.entries, rehash(replace(draft, body=body))])
+
+
+def test_a_cost_that_was_written_is_never_computed_again(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later version rounds the same formula in another way: its own old entries stay what they were."""
+    book.add(reservation(uploads=10))
+    book.add(upload(1))
+    written = book.state
+    assert [stage.cost for stage in Reserve.parse(book.entries[-2].body).stages] == [
+        event.units for event in (GRADIENT, BRESLOW, CONCORDANCE)
+    ]
+    units = Filter.units
+    for other in (lambda rule, event: units(rule, event) + 7, lambda rule, event: units(rule, event) - 7):
+        monkeypatch.setattr(Filter, "units", other)
+        assert fold(book.entries) == written
+        again = append(written, *_pair(upload(2)), "2026-01-01T12:00:01Z")
+        assert written.after(again).spent_units(TRAINING) == 2 * GRADIENT.units
+
+
+def test_a_reservation_names_no_less_than_it_costs(book: Book) -> None:
+    for wrong in (1, GRADIENT.units - 1):
+        with pytest.raises(MisuseError, match=f"an upload costs {GRADIENT.units} units, not {wrong}"):
+            book.add(Reserve(STUDY, run_id(), (Stage(GRADIENT, 10, wrong),)))
+    book.add(Reserve(STUDY, run_id(), (Stage(GRADIENT, 10, GRADIENT.units + 5),)))
+    assert book.state.committed_units(TRAINING) == 10 * (GRADIENT.units + 5)
 
 
 def test_a_witness_sees_a_restored_backup() -> None:

@@ -7,6 +7,7 @@ import pytest
 from dp import ledger
 from dp.budget import BudgetKind, Filter
 from dp.errors import (
+    BudgetExceeded,
     BudgetOfAnotherKind,
     ConfigError,
     LedgerCorrupt,
@@ -17,6 +18,7 @@ from dp.errors import (
     YearExhausted,
 )
 from dp.events import GaussianEvent, PoissonEvent
+from dp.grants import Terms
 from dp.ledger import (
     GENESIS,
     Close,
@@ -31,8 +33,10 @@ from dp.ledger import (
     Unprotected,
     fold,
 )
+from dp.limits import EXHAUSTED
 from tests.dp.books import (
     BRESLOW,
+    CONCORDANCE,
     GRADIENT,
     HOLDOUT,
     NOON,
@@ -85,9 +89,9 @@ def test_an_rdp_account_counts_in_rdp() -> None:
     assert fold([Entry.from_json(entry.to_json()) for entry in book.entries]) == book.state
 
 
-def test_a_study_has_a_limit_over_all_its_runs(book: Book) -> None:
+def test_one_run_has_a_limit(book: Book) -> None:
     book.add(Grant(TRAINING, 2.0, 1e-5, study_epsilon=1.5))
-    with pytest.raises(StudyCapExceeded, match=r"one study may take ε = 1.5"):
+    with pytest.raises(StudyCapExceeded, match=r"one run may take ε = 1.5"):
         book.add(reservation())
     book.add(reservation(uploads=30))
     with pytest.raises(StudyCapExceeded):
@@ -113,6 +117,59 @@ def test_a_year_has_a_limit_and_a_person_opens_it(book: Book) -> None:
     # The clock opens nothing.
     with pytest.raises(YearExhausted):
         book.add(reservation(3), "2027-06-01T00:00:00Z")
+
+
+def test_what_a_recovery_carries_over_counts_in_the_next_year_too(book: Book) -> None:
+    """The backup may be from before the year was opened in which it was spent."""
+    limited, later = Grant(TRAINING, 20.0, 1e-5, year_epsilon=2.0), "2026-06-01T00:00:00Z"
+    book.add(limited)
+    book.add(OpenYear(2024))
+    cost = 66 * GRADIENT.units
+    book.add(Recover(((9, "ab" * 32),), {TRAINING: cost}, {TRAINING: book.state.terms[TRAINING]}), later)
+    book.add(limited, later)
+    book.add(Grant(HOLDOUT, 2.0, 1e-5), later)
+    for year in (2024, 2025):
+        if year > 2024:
+            book.add(OpenYear(year), later)
+        assert book.state.year_units(TRAINING) == cost
+        with pytest.raises(YearExhausted, match=f"in the year {year}"):
+            book.add(reservation(1), later)
+    book.add(OpenYear(2026), later)
+    assert book.state.year_units(TRAINING) == 0
+    book.add(reservation(1), later)
+
+
+def test_a_recovery_that_names_heads_clears_every_grant(book: Book) -> None:
+    """The grant that comes back with a backup may be larger than the one that was in force."""
+    book.add(Recover())
+    assert book.state.remaining_units(TRAINING) > 0  # only the anchor was lost
+    book.add(Recover(((9, "ab" * 32),)))
+    assert (book.state.remaining_units(TRAINING), book.state.remaining_units(HOLDOUT)) == (0, 0)
+    with pytest.raises(BudgetExceeded, match="whose grant a recovery has cleared"):
+        book.add(reservation())
+    with pytest.raises(BudgetOfAnotherKind):
+        book.add(Grant(TRAINING, 2.0, 1e-6))
+    book.add(Grant(TRAINING, 1.0, 1e-5))
+    with pytest.raises(BudgetExceeded, match="is left"):
+        book.add(reservation())
+    book.add(Reserve(STUDY, run_id(), (Stage(GRADIENT, 1),)))
+
+
+def test_an_account_that_was_given_up_is_closed_for_ever(book: Book) -> None:
+    other = Terms(Filter(BudgetKind.RDP, 8), 1e-5)
+    item = Recover(((9, "ab" * 32),), {TRAINING: 5}, {TRAINING: other})
+    with pytest.raises(BudgetOfAnotherKind, match="can only be given up"):
+        book.add(item)
+    book.add(replace(item, exhausted=(TRAINING,)))
+    assert book.state.terms[TRAINING] == Terms(Filter(BudgetKind.GDP), 1e-5)
+    assert book.state.committed_units(TRAINING) == EXHAUSTED
+    for epsilon in (2.0, 1e6):
+        book.add(Grant(TRAINING, epsilon, 1e-5))
+        with pytest.raises(BudgetExceeded, match="was given up"):
+            book.add(reservation())
+    book.add(Grant(HOLDOUT, 2.0, 1e-5))
+    book.add(Reserve(STUDY, run_id(), (Stage(CONCORDANCE, 1),)))
+    assert fold([Entry.from_json(entry.to_json()) for entry in book.entries]) == book.state
 
 
 def test_a_run_belongs_to_the_year_of_its_reservation(book: Book) -> None:
@@ -189,6 +246,8 @@ def test_an_older_ledger_is_called_older() -> None:
     body = {"account": "training", "delta": "1e-05", "epsilon": "2.0"}
     old = Entry(0, GENESIS, "grant", body, NOON, "c0735f468893c62fbfcfea88bbd54500ee1709c5717c550d3b29ffc956304204")
     with pytest.raises(LedgerCorrupt, match="entry 0: this ledger was written by an older version of haemfed"):
+        fold([old])
+    with pytest.raises(LedgerCorrupt, match=r"A new directory is an empty account.* grant there only what is left"):
         fold([old])
     with pytest.raises(LedgerCorrupt, match="does not match its hash"):
         fold([replace(old, body={**body, "epsilon": "3.0"})])

@@ -239,6 +239,7 @@ def test_a_recovery_takes_over_what_was_seen() -> None:
         restored.add(reserve(1))
     extends(seen, said(restored), links(restored.entries, seen.sequence))
     assert fold(restored.entries, witnessed=Head(seen.sequence, seen.hash)) == state
+    restored.add(Grant(TRAINING, 3.0, 1e-5))
     restored.add(reserve(2))
     extends(seen, said(restored), links(restored.entries, seen.sequence))
 
@@ -307,6 +308,28 @@ def test_a_ledger_of_another_kind_is_not_recovered_from() -> None:
         mine.add(recovery([said(book())]))
     with pytest.raises(BudgetOfAnotherKind, match="in different ways"):
         recovery([said(book()), said(mine)])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_account_of_two_kinds_is_given_up_and_stays_so(order: int) -> None:
+    """Peers take it, and whoever recovers from their statement has it, too: also an older copy."""
+    mine = Copy()
+    mine.add(Grant(TRAINING, 3.0, 1e-5, "RDP", 32))
+    backup, shown = Copy(mine.entries), [said(book()), said(mine)][::order]
+    mine.add(recovery(shown, exhaust=[TRAINING]))
+
+    after = said(mine)
+    assert after.filters["training"] == "RDP 32 1e-05"
+    for seen in shown:
+        extends(seen, after, links(mine.entries, seen.sequence))
+    assert Statement.decode(after.encode()) == after
+    for copy in (backup, Copy()):
+        copy.add(recovery([after]))
+        copy.add(Grant(TRAINING, 3.0, 1e-5, "RDP", 32))
+        with pytest.raises(DPError, match="was given up"):
+            copy.add(reserve(7))
+        extends(after, said(copy), links(copy.entries, after.sequence))
+    assert recovery([said(book())], exhaust=[]).exhausted == ()
 
 
 def test_an_empty_directory_recovers_and_keeps_the_terms() -> None:

@@ -1,14 +1,15 @@
 """Restored, copied and recovered ledgers against peers of whom some lie: what is spent never falls.
 
 `World` knows the truth, which no party knows: how often each run was really summed with this site in it. Copies of the
-site's directory are made, restored and run at will; the rules of `dp.witness` must make every ledger that the peers
-accept count at least that.
+site's directory are made, restored and run at will, at the same time too, and a hostile coordinator picks who is in a
+round; the rules must make every ledger that the peers accept count at least that, and no run be summed more often than
+it reserved.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import combinations
 
@@ -38,6 +39,9 @@ class World:
     def __init__(self, sites: int, collusion: int) -> None:
         self.sites, self.collusion = sites, collusion
         self.peers: dict[int, Statement | None] = dict.fromkeys(range(collusion, sites - 1))  # the first c lie
+        self.minimum = (sites + collusion) // 2 + 1  # n_min, the smallest that `secagg.manifest` allows
+        self.answered: dict[int, str] = {}  # honest peer → process whose question it answered last
+        self.taken: dict[tuple[int, int], int] = {}  # (honest peer, run) → last round in which it uploaded
         self.copies = [Copy()]
         self.copies[0].add(Grant(TRAINING, 50.0, 1e-5))
         self.backups: list[list[Entry]] = [list(self.copies[0].entries)]
@@ -66,13 +70,17 @@ class World:
         """Show the peers our statement; `reached` says which of them get it."""
         if not copy.process:
             return
-        mine, receipts = statement(copy.state, "alder"), 0
+        mine = statement(copy.state, "alder")
+        named: dict[int, list[int]] = {number: [] for number in copy.begun}  # run → rounds in the receipts
+        receipts, enough = 0, quorum(self.sites, self.collusion)
         for peer in range(self.sites - 1):
             if not reached >> peer & 1:
                 continue
+            receipts += 1
+            for number, rounds in named.items():
+                rounds.append(self.taken.get((peer, number), 0))
             if peer not in self.peers:
-                receipts += 1  # a liar confirms everything and remembers nothing
-                continue
+                continue  # a liar confirms everything and remembers nothing
             held = self.peers[peer]
             try:
                 if held is not None:
@@ -82,9 +90,10 @@ class World:
                 copy.stop()
                 return
             self.peers[peer] = mine
-            receipts += 1
-        if receipts >= quorum(self.sites, self.collusion):
+            self.answered[peer] = copy.process
+        if receipts >= enough:
             copy.witnessed |= {number for number, entry in copy.begun.items() if entry <= mine.sequence}
+            copy.after = {number: sorted(rounds)[enough - 1] for number, rounds in named.items()}
             assert self.counted(copy) >= self.truth
 
     def counted(self, copy: Copy) -> int:
@@ -92,12 +101,31 @@ class World:
         room = sum(UPLOADS - self.rounds.get(int(name, 16), 0) for name in copy.state.open_runs())
         return copy.state.committed_units(TRAINING) - room * UNITS
 
-    def upload(self, copy: Copy, number: int, _: int) -> None:
-        if number not in copy.witnessed or self.rounds.get(number, 0) >= UPLOADS:
+    def upload(self, copy: Copy, number: int, chance: int) -> None:
+        """Open a round with all liars and as few honest peers as a roster needs; `chance` says which."""
+        if number not in copy.witnessed:
             return
-        following = self.rounds.get(number, 0) + 1
+        willing = [peer for peer in self.peers if self.uploads_with(peer, copy)]
+        groups = list(combinations(willing, self.minimum - 1 - self.collusion))
+        if not groups:
+            return
+        helpers = groups[chance % len(groups)]
+        lasts = [self.taken.get((peer, number), 0) for peer in helpers]
+        following = max(copy.state.runs[run_id(number)].last_round, self.first_after(copy, number), *lasts, 0) + 1
+        if following > UPLOADS:
+            return
         copy.add(Upload(STUDY, run_id(number), following, f"{following:064x}", EVENT))
-        self.rounds[number] = following
+        self.taken |= {(peer, number): following for peer in helpers}
+        self.rounds[number] = self.rounds.get(number, 0) + 1
+        assert self.rounds[number] <= UPLOADS, "summed more often than reserved"
+
+    def uploads_with(self, peer: int, copy: Copy) -> bool:
+        """An honest peer uploads only beside the process whose question it answered last."""
+        return self.answered.get(peer) == copy.process
+
+    def first_after(self, copy: Copy, number: int) -> int:
+        """A process uploads in a round only with a quorum of receipts that name earlier ones."""
+        return copy.after.get(number, 0)
 
     def close(self, copy: Copy, number: int, _: int) -> None:
         """What `Accounts.close` does, also in a process that only closes."""
@@ -144,7 +172,7 @@ class World:
         self.begin(copy, number, 0)
         self.ask(copy, 0, self.just_enough(chance))
         for _ in range(chance % 3):
-            self.upload(copy, number, 0)
+            self.upload(copy, number, chance)
 
     def just_enough(self, chance: int) -> int:
         groups = list(combinations(range(self.sites - 1), quorum(self.sites, self.collusion)))
@@ -222,6 +250,67 @@ def test_a_backup_from_the_middle_of_a_run_returns_nothing() -> None:
 
     assert world.stopped == 0
     assert copy.state.spent_units(TRAINING) == UPLOADS * UNITS > world.truth == 3 * UNITS
+
+
+def parted(world: World) -> None:
+    """A process sums with one peer; its directory is restored to before that; the next one asks all, and sums on."""
+    (copy,) = world.copies
+    world.start(copy)
+    world.begin(copy, 1, 0)
+    world.ask(copy, 0, EVERYBODY)
+    world.back_up(copy)
+    for _ in range(3):
+        world.upload(copy, 1, 0)
+    world.restore(copy, 0, 1)
+    world.start(copy)
+    world.begin(copy, 1, 0)
+    world.ask(copy, 0, EVERYBODY)
+    assert world.stopped == 0
+    for _ in range(UPLOADS):
+        world.upload(copy, 1, -1)
+
+
+def cloned(world: World) -> None:
+    """Two copies run at the same time, each with its own half of the peers."""
+    (copy,) = world.copies
+    world.start(copy)
+    world.begin(copy, 1, 0)
+    world.ask(copy, 0, EVERYBODY)
+    world.clone(copy)
+    other = world.copies[1]
+    world.start(other)
+    world.begin(other, 1, 0)
+    world.ask(other, 0, EVERYBODY)
+    for _ in range(UPLOADS):
+        world.upload(copy, 1, 0)
+        world.upload(other, 1, -1)
+
+
+class Alike(World):
+    """Peers upload beside any process of the site that was ever witnessed."""
+
+    def uploads_with(self, peer: int, copy: Copy) -> bool:
+        return bool(copy.process)
+
+
+class Forgetful(World):
+    """Receipts name no round."""
+
+    def first_after(self, copy: Copy, number: int) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("roster", [(4, 1), (6, 1), (8, 1), (5, 2)])
+@pytest.mark.parametrize("story", [parted, cloned])
+def test_no_round_is_summed_twice_and_each_rule_is_needed(
+    roster: tuple[int, int], story: Callable[[World], None]
+) -> None:
+    """With n + c odd two rosters may share the site and the liars only: then no peer has seen both."""
+    world = World(*roster)
+    story(world)
+    assert world.rounds[1] == UPLOADS if story is parted else world.rounds[1] <= UPLOADS
+    with pytest.raises(AssertionError, match="more often than reserved"):
+        story({parted: Forgetful, cloned: Alike}[story](*roster))
 
 
 def test_a_copy_that_went_on_elsewhere_undoes_a_return() -> None:

@@ -308,3 +308,19 @@ def test_other_scores_stand_in_the_summary() -> None:
     assert list(scores) == ["again", "log_likelihood"]
     assert scores["log_likelihood"]["estimate"] == pytest.approx(said.value, rel=1e-5)
     assert scores["again"]["estimate"] is None
+
+
+@pytest.mark.parametrize(("deaths", "noise"), [((6, 6, 6, 6), 8.0), ((3, 30, 30, 60), 10.0), ((3, 6, 6, 6), 4.0)])
+def test_few_deaths_under_much_noise_do_not_make_an_interval_confident(deaths: tuple[int, ...], noise: float) -> None:
+    """A cell that noise has pushed below zero is clamped; its uncertainty is not."""
+    rng, n, turns = np.random.default_rng(5), 600, 400
+    share = np.array([*deaths, n - sum(deaths)]) / n
+    truth, release = 1 - np.cumsum(share[:4]), KaplanMeier((0.0, 30.0, 90.0, 180.0, 365.0))
+    covered = np.zeros(4)
+    for _ in range(turns):
+        cells, drawn = np.zeros(9), rng.multinomial(n, share)
+        cells[:8:2], cells[8] = drawn[:4], drawn[4]
+        points = release.decode(cells + rng.normal(size=9) * noise, noise).survival.survival[1:]
+        covered += [not p.resolved or p.low <= s <= p.high for p, s in zip(points, truth, strict=True)]
+
+    assert (covered / turns >= 0.92).all(), covered / turns

@@ -126,13 +126,13 @@ def _site(
     before: Callable[[int, Query], None],
     before_door: Callable[[int, Query, Door], None],
 ) -> Left | None:
-    pins, name = frozenset(study.identities()), study.sites[member - 1].name
+    pins, name, nonce = frozenset(study.identities()), study.sites[member - 1].name, os.urandom(32)
     assert base64.b64decode(study.sites[member - 1].identity) == identity.public
-    client = Client(study.manifest(), member, identity, entropy=os.urandom, nonce=os.urandom(32), pins=pins)
+    client = Client(study.manifest(), member, identity, entropy=os.urandom, nonce=nonce, pins=pins)
     session = Session(
         client,
         LoopbackLink(coordinator),
-        witnessing(study, name, identity, pins, EmptyBook(), nonce=os.urandom(32), held=MemoryHeld()),
+        witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld()),
         keep=lambda _snapshot: None,
         patience=_WAIT,
         now=time.monotonic,

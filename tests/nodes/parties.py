@@ -77,12 +77,13 @@ class Party:
         self.totals: list[Float64] = []
         self.error: BaseException | None = None
         self.reason: str | None = None
+        nonce = os.urandom(32)
         self.client = Client(
             world.study.manifest(),
             member,
             world.identities[member - 1],
             entropy=os.urandom,
-            nonce=os.urandom(32),
+            nonce=nonce,
             pins=frozenset(world.study.identities()),
             snapshot=self.disk.snapshot,
             last_round=max((*self.disk.records.uploads, 0)),
@@ -93,8 +94,9 @@ class Party:
             world.identities[member - 1],
             frozenset(world.study.identities()),
             self.disk.book,
-            nonce=os.urandom(32),
+            nonce=nonce,
             held=self.disk.held,
+            last_round=self.client.last_round,
         )
         self.session = Session(
             self.client, link, self.witness, keep=self._keep, patience=20.0, now=time.monotonic, sleep=time.sleep

@@ -17,6 +17,7 @@ from dp.queries import Account
 from dp.witness import Statement
 from models.plan import schedule
 from nodes.accounts import Accounts
+from nodes.approval import _charge, _require_first_without_noise
 from nodes.errors import BudgetTooSmall, ConfigError, InternalError, PolicyRefusal, StorageProblem, StudyStopped
 from nodes.protocol import spec_of
 from nodes.store import LedgerRow, SiteStore
@@ -261,10 +262,10 @@ def test_a_study_above_the_limit_of_one_study(store: SiteStore) -> None:
     study, _ = make()
     accounts = granted(store)
     accounts.grant("training", 2.0, 1e-5, study_epsilon=1.0)
-    with pytest.raises(BudgetTooSmall, match=r"one study may take ε = 1"):
+    with pytest.raises(BudgetTooSmall, match=r"one run may take ε = 1"):
         accounts.require_room(study, Account.TRAINING)
     accounts.approve(study)
-    with pytest.raises(BudgetTooSmall, match=r"one study may take ε = 1"):
+    with pytest.raises(BudgetTooSmall, match=r"one run may take ε = 1"):
         accounts.open(study)
     assert not accounts.is_open(study.run_id)
     assert store.approved(study.digest())
@@ -375,6 +376,61 @@ def test_a_recovery_closes_what_was_open(store: SiteStore, tmp_path: Path) -> No
     assert Accounts(SiteStore(tmp_path / "restored.sqlite3"), lambda: NOW).state == restored.state
 
 
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def test_killed_before_the_entry_of_a_recovery_no_bytes_are_left(
+    store: SiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And killed at any other place, too: the bytes go first, and the second attempt does the rest."""
+    seen = granted(store).statement("alder")
+    restored = granted(SiteStore(tmp_path / "restored.sqlite3"))
+    restored.grant("training", 3.0, 1e-5)
+    study = begun(restored, uploads=2)
+    lost = replace(seen, sequence=99, hash="ab" * 32)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(SiteStore, "append", killed)
+    with pytest.raises(Killed):
+        restored.recover([lost])
+    monkeypatch.undo()
+    second = SiteStore(tmp_path / "restored.sqlite3")
+    again = Accounts(second, lambda: NOW)
+    assert again.is_open(study.run_id)
+    assert second.stored_upload(study.run_id, 1) is None  # its bytes are erased
+
+    again.recover([lost])
+
+    assert again.state.open_runs() == ()
+    assert again.state.spent_units(Account.TRAINING) == study.units(Account.TRAINING)
+    assert again.outcome(study.run_id) == "stopped: the ledger was recovered"
+
+
+def test_a_recovered_account_needs_a_new_grant(store: SiteStore, tmp_path: Path) -> None:
+    """The backup holds a grant of 20; the officer had lowered it to 0.5 since."""
+    study, _ = make()
+    backup = Accounts(SiteStore(tmp_path / "backup.sqlite3"), lambda: NOW)
+    accounts = Accounts(store, lambda: NOW)
+    for books in (backup, accounts):
+        for account in ("training", "holdout"):
+            books.grant(account, 20.0, 1e-5)
+    accounts.grant("training", 0.5, 1e-5)
+    backup.recover([accounts.statement("alder")])
+
+    assert [line.granted for line in backup.summary()] == [0.0, 0.0]
+    backup.approve(study)
+    with pytest.raises(BudgetTooSmall, match="whose grant a recovery has cleared"):
+        backup.require_room(study, Account.TRAINING)
+    with pytest.raises(BudgetTooSmall, match="whose grant a recovery has cleared"):
+        backup.open(study)
+    for account in ("training", "holdout"):
+        backup.grant(account, 20.0, 1e-5)
+    backup.open(study)
+
+
 def test_nothing_to_recover(store: SiteStore) -> None:
     accounts = granted(store)
     with pytest.raises(ConfigError, match="nothing to recover"):
@@ -395,4 +451,26 @@ def test_a_study_without_noise_makes_an_account_unbounded(store: SiteStore) -> N
     assert accounts.state.unbounded == {Account.TRAINING, Account.HOLDOUT}
     assert accounts.state.committed_units(Account.TRAINING) == 0
     assert accounts.summary()[0].spent == math.inf
+    plain, _ = make()
+    assert _charge(plain, Account.TRAINING, accounts).total == math.inf
     assert Statement.decode(accounts.statement("alder").encode()).unbounded == ("holdout", "training")
+
+
+def test_a_second_study_without_noise_is_refused_after_a_recovery_too(store: SiteStore, tmp_path: Path) -> None:
+    """Its entry is lost with the disk; that the accounts are not bounded is not."""
+    study, _ = make()
+    study = msgspec.structs.replace(study, privacy=msgspec.structs.replace(study.privacy, noise=Noise.NONE))
+    again = msgspec.structs.replace(study, run_number=study.run_number + 1)
+    accounts, restored = granted(store), granted(SiteStore(tmp_path / "restored.sqlite3"))
+    _require_first_without_noise(study, accounts)
+    accounts.approve(study)
+    accounts.open(study)
+    _require_first_without_noise(study, accounts)  # it goes on
+    with pytest.raises(PolicyRefusal, match="ledger entry 2"):
+        _require_first_without_noise(again, accounts)
+
+    restored.recover([accounts.statement("alder")])
+
+    for each in (study, again):
+        with pytest.raises(PolicyRefusal, match="before the ledger was recovered; holdout and training"):
+            _require_first_without_noise(each, restored)

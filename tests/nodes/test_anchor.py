@@ -103,13 +103,16 @@ def test_a_missing_anchor_stops_until_a_person_says_so(place: Place) -> None:
         place.open(restoring=True).recover([])
 
 
-def test_an_anchor_one_entry_behind_is_a_crash_and_no_rollback(place: Place) -> None:
+@pytest.mark.parametrize("entries", [1, 5])
+def test_an_anchor_that_is_behind_is_no_rollback(place: Place, entries: int) -> None:
+    """After a crash by one entry, after a restore of the anchor alone by any number: the ledger leads on from it."""
     place.open().grant("training", 2.0, 1e-5)
     old = place.anchor.read_bytes()
-    place.open().grant("training", 3.0, 1e-5)
+    for _ in range(entries):
+        place.open().grant("training", 3.0, 1e-5)
     place.anchor.write_bytes(old)
 
-    assert place.open().entries == 2
+    assert place.open().entries == 1 + entries
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 10, b"0" * 100_000])
@@ -139,15 +142,34 @@ def test_an_anchor_that_cannot_be_written_stops_before_anything_is_sent(
     accounts = place.open()
     study = begun(accounts)
 
-    def full(*_: Any, **__: Any) -> None:
-        raise StorageProblem("no space left")
-
-    monkeypatch.setattr(files, "write", full)
+    monkeypatch.setattr(files, "write", _full)
     with pytest.raises(StorageProblem, match=r"anchor of the ledger cannot be written \(no space left\)"):
         send(accounts, study, 2)
     monkeypatch.undo()
 
     assert len(place.open().uploads_of(study.run_id)) == 2  # charged, and never sent: over-counted
+
+
+def test_a_grant_whose_anchor_cannot_be_written_says_that_it_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts = place.open()
+    monkeypatch.setattr(files, "write", _full)
+    with pytest.raises(StorageProblem, match=r"grant of ε = 2 to the training account is in the ledger and counts"):
+        accounts.grant("training", 2.0, 1e-5)
+    with pytest.raises(StorageProblem, match=r"the year 2026 is in the ledger and counts; do not repeat it"):
+        accounts.open_year(2026)
+    with pytest.raises(StorageProblem, match=r"the recovery is in the ledger and counts; do not repeat it"):
+        place.open(restoring=True).recover([])
+    monkeypatch.undo()
+
+    with pytest.raises(RollbackDetected, match="is missing"):
+        place.open()
+    assert [entry.kind for entry in place.open(restoring=True).history] == ["grant", "open-year", "recover"]
+
+
+def _full(*_: Any, **__: Any) -> None:
+    raise StorageProblem("no space left")
 
 
 # --- killed at every statement ---------------------------------------------------------------------

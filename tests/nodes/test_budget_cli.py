@@ -9,13 +9,14 @@ import re
 import shutil
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from dp.events import Account
-from dp.ledger import Entry, Grant, append, fold
+from dp.events import Account, GaussianEvent
+from dp.ledger import Entry, Grant, Reserve, Stage, append, fold
 from dp.witness import Statement
 from nodes import accounts, cli, files, rollback
 from nodes import study as studies
@@ -119,7 +120,7 @@ def test_a_budget_from_grant_to_show(officer: Officer) -> None:
     assert said == "alder: granted ε = 2 at δ = 1e-05 (GDP) to the training account\n"
     assert "RDP at order 16" in officer("grant", "holdout", "--epsilon", 3, "--kind", "RDP", "--order", 16)
     shown = officer("show")
-    assert "one study may take ε = 1.5" in shown
+    assert "one run may take ε = 1.5" in shown
     assert "training: yearly limit, no year is open" in shown
     assert officer("open-year", 2026) == "alder: the year 2026 is open\n"
     shown = officer("show")
@@ -265,6 +266,23 @@ def test_a_file_put_together_with_right_hashes_is_not_signed(officer: Officer, t
     assert "the file was edited" in officer("verify", tmp_path / "ledger.jsonl", code=19, anywhere=True)
 
 
+@pytest.mark.parametrize(("share", "sound"), [(1 - 1e-6, True), (0.5, False)])
+def test_a_file_with_costs_that_are_too_low(officer: Officer, share: float, sound: bool) -> None:
+    """With right hashes and a right signature; a trifle is another version's rounding."""
+    entries = list(officer.granted().books().history)
+    event = GaussianEvent("gradient", 20.0, Account.TRAINING)
+    item = Reserve("5e" * 32, "ab", (Stage(event, 5, int(event.units * share)),))
+    draft = Entry(2, entries[-1].hash, item.KIND, item.body(), entries[-1].at, "")
+    entries.append(replace(draft, hash=draft.computed_hash()))
+    document = export(tuple(entries), fold(entries), "alder", load_identity(officer.config.paths.identity))
+
+    if sound:
+        assert verify_file(document, "ledger.jsonl").entries == 3
+    else:
+        with pytest.raises(StorageProblem, match=r"line 4: an upload of gradient is charged .* no honest site wrote"):
+            verify_file(document, "ledger.jsonl")
+
+
 def test_export_to_standard_output(officer: Officer) -> None:
     document = officer.granted()("export", "-")
     assert verify_file(document.encode(), "-").entries == 2
@@ -317,7 +335,10 @@ def test_a_restored_site_recovers(officer: Officer, study_file: Path) -> None:
     said = officer("recover")
     assert "recovered; entries that others have seen: 2; open runs closed: 0" in said
     assert "2.000" in said
+    assert "every grant was cleared" in said
+    assert "whose grant a recovery has cleared" in officer("what-if", "--multiplier", 50, "--uploads", 1)
     assert "taken over from witnesses" in officer("show")
+    officer("grant", "training", "--epsilon", 2)
     assert "nothing to recover" in officer("recover", code=10)
     assert "no" in officer("what-if", "--multiplier", 50, "--uploads", 1)
 
@@ -345,6 +366,46 @@ def test_a_restored_machine_recovers_from_its_peers(officer: Officer, study_file
     assert not (officer.config.data_dir / rollback.NAME).exists()
     assert officer.statement().committed == seen.committed
     assert officer.books().state.open_runs() == ()
+
+
+def test_keys_of_lost_runs_are_erased(officer: Officer, study_file: Path) -> None:
+    """The database came back from the backup, the session file of a later run is still there."""
+    officer.granted()
+    shutil.copytree(officer.config.data_dir, officer.root / "backup")
+    study = studies.parse(study_file.read_bytes(), "study.json").study
+    books = officer.books()
+    books.approve(study)
+    books.open(study)
+    shutil.rmtree(officer.config.data_dir)
+    shutil.copytree(officer.root / "backup", officer.config.data_dir)
+    keys = officer.config.paths.session(study.run_id)
+    keys.write_bytes(b"keys")
+
+    officer("recover")
+
+    assert not keys.exists()
+
+
+def test_an_account_that_was_granted_anew_in_another_way_can_be_given_up(officer: Officer) -> None:
+    assert "nothing to recover" in officer("recover", "--exhaust", "training", code=10)
+    assert "no account 'pocket'" in officer("recover", "--exhaust", "pocket", code=10)
+    shutil.copytree(officer.config.data_dir, officer.root / "backup")
+    officer("grant", "training", "--epsilon", 2)
+    shutil.rmtree(officer.config.data_dir)
+    shutil.copytree(officer.root / "backup", officer.config.data_dir)
+    anchor = officer.config.anchor_file.read_bytes()
+    officer.config.anchor_file.unlink()
+    officer("grant", "training", "--epsilon", 2, "--delta", 1e-6)
+    officer.config.anchor_file.write_bytes(anchor)
+
+    said = officer("recover", code=10)
+    assert "Restore the backup again, grant nothing" in said
+    assert "the account can only be given up for ever: haemfed budget recover --exhaust ACCOUNT" in said
+    assert "adds up in one way everywhere" in officer("recover", "--exhaust", "holdout", code=10)
+    assert "training: given up; nothing can be reserved on it any more" in officer("recover", "--exhaust", "training")
+    officer("grant", "training", "--epsilon", 5, "--delta", 1e-6)
+    assert "which was given up" in officer("what-if", "--multiplier", 50, "--uploads", 1)
+    assert "inf" in officer("show")
 
 
 def test_a_lost_anchor(officer: Officer) -> None:

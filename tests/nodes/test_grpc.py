@@ -89,7 +89,7 @@ def test_a_complete_run(nets: Any, mode: Mode) -> None:
 
 @BOTH
 def test_a_listed_site_joins_in_the_middle(nets: Any, mode: Mode) -> None:
-    net = nets(mode, sites=5, steps=8, patience=1.0)
+    net = nets(mode, sites=5, steps=40, patience=1.0)
     middle, may_go_on = threading.Event(), threading.Event()
 
     def wait(_party: Party, step: int) -> None:

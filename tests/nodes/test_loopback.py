@@ -38,7 +38,7 @@ def test_a_complete_run(mode: Mode) -> None:
 @BOTH
 def test_a_listed_site_that_missed_set_up_joins_in_the_middle(mode: Mode) -> None:
     """The others begin without it, take it in with fresh keys, and it ends with the same bits."""
-    world = World(mode, sites=5, steps=8, patience=0.5)
+    world = World(mode, sites=5, steps=24, patience=0.5)
     middle, may_go_on = threading.Event(), threading.Event()
 
     def wait(party: Party, step: int) -> None:

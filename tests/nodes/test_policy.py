@@ -86,6 +86,7 @@ def test_each_unset_limit_of_each_account_refuses(account: str, key: str) -> Non
         ({"charges": (Charge("training", 1.0, 1.0, 2e-5),)}, "accounts.training.delta"),
         ({"charges": (Charge("training", math.nan, 1.0, 1e-5),)}, "accounts.training.max_epsilon_per_study"),
         ({"charges": (Charge("training", 1.0, math.nan, 1e-5),)}, "accounts.training.max_epsilon_total"),
+        ({"charges": (Charge("training", 1.0, math.inf, 1e-5),)}, "not bounded any more, accounts.training.max_eps"),
         ({"charges": (Charge("training", 1.0, 1.0, math.nan),)}, "accounts.training.delta"),
         ({"charges": (Charge("petty-cash", 1.0, 1.0, 1e-5),)}, "petty-cash"),
         ({"site": "elm"}, "does not list this site"),

@@ -32,7 +32,7 @@ from nodes.protocol import Terms
 from nodes.rpc_client import GrpcLink
 from nodes.rpc_server import serve
 from nodes.signing import approve_and_sign
-from nodes.site import Finished, run_study
+from nodes.site import Finished, _require_no_objection, run_study
 from nodes.store import CoordinatorStore, SiteStore
 from nodes.study import Study
 from nodes.witness_notes import STATEMENT
@@ -68,10 +68,15 @@ def test_what_peers_hold_is_kept_over_several_starts(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["held"][0]["peers"] == ["site-1", "site-2"]
 
 
-@pytest.mark.parametrize("wrong", [objected(3, signer=1), objected(3, site=1)])
-def test_what_this_site_did_not_sign_about_itself_is_not_recovered_from(tmp_path: Path, wrong: Objected) -> None:
+def test_what_this_site_signed_under_another_name_is_recovered_from(tmp_path: Path) -> None:
     path = tmp_path / rollback.NAME
-    rollback.add(path, [objected(5), wrong])
+    rollback.add(path, [objected(3, site=1)])
+    assert [each.site for each in read(path)] == [NAMES[1]]
+
+
+def test_what_this_site_did_not_sign_is_not_recovered_from(tmp_path: Path) -> None:
+    path = tmp_path / rollback.NAME
+    rollback.add(path, [objected(5), objected(3, signer=1)])
 
     with pytest.raises(StorageProblem, match="not what this site wrote; remove it"):
         read(path)
@@ -100,6 +105,29 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: dict[str, str]) -> None:
 
     with pytest.raises(StorageProblem, match="remove it"):
         read(path)
+
+
+@pytest.mark.parametrize("unspent", [True, False])
+def test_what_nobody_can_have_spent_returns_before_the_recovery(tmp_path: Path, unspent: bool) -> None:
+    class Refused:
+        objections = (objected(3),)
+
+        def refusal(self) -> Exception:
+            return ForkedLedger("another one")
+
+    class Config:
+        data_dir = tmp_path
+
+    told: list[str] = []
+    refused: Any = Refused()
+    config: Any = Config()
+    with pytest.raises(ForkedLedger):
+        _require_no_objection(refused, config, unspent=lambda: unspent, give_back=lambda: told.append("closed"))
+    assert told == ["closed"] * unspent
+    assert len(read(tmp_path / rollback.NAME)) == 1
+    refused.objections = ()
+    _require_no_objection(refused, config, unspent=lambda: True, give_back=lambda: told.append("again"))
+    assert "again" not in told
 
 
 # ---- six hospitals
@@ -193,6 +221,8 @@ def test_a_directory_restored_between_two_studies(tmp_path: Path) -> None:
     refused = ended.pop(site.hospital.name)
     # Its own new reservation stands where the peers have seen the lost one.
     assert isinstance(refused, ForkedLedger)
+    with SiteStore(site.config.paths.database) as store:  # reserved by that very process, and nothing uploaded
+        assert not ledgers.of(site.config, store, lambda: NOW).state.open_runs()
     others = ", ".join(sorted(ended))
     assert others in str(refused)
     assert str(refused).endswith("run: haemfed budget recover")
@@ -209,5 +239,8 @@ def test_a_directory_restored_between_two_studies(tmp_path: Path) -> None:
         assert not books.state.open_runs()
         for account in books.state.terms:  # all that was reserved for the study that it has forgotten
             assert books.state.committed_units(account) >= consortium.consortium.study.units(account)
+
+        for account in ("training", "holdout"):  # a recovery leaves no grant standing
+            books.grant(account, 9.0, 1e-5)
 
     all_complete(consortium.run(consortium.sign(3)))

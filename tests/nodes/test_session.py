@@ -83,10 +83,19 @@ class Witness:
         self.world, self.needed = world, needed
         self.asked: list[float] = []
         self.refusal: Exception | None = None
+        self.strangers: set[int] = set()  # rounds whose rosters have a process that was not answered
+        self.uploads: list[Step] = []
+
+    def admits(self, step: Step) -> bool:
+        return self.needed <= 0 and step.round not in self.strangers
+
+    def uploaded(self, step: Step) -> None:
+        assert not any(isinstance(each, Upload) and each.round == step.round for each in self.world.sent)
+        self.uploads.append(step)
 
     @property
-    def ready(self) -> bool:
-        return self.needed <= 0
+    def pending(self) -> bool:
+        return self.needed > 0
 
     def missing(self) -> tuple[str, ...]:
         return ("site-1", "site-3")
@@ -409,3 +418,39 @@ def test_no_upload_leaves_before_the_ledger_is_witnessed(upload: Upload) -> None
         world.session.send(upload)
     assert not any(isinstance(each, Upload) for each in world.sent)
     world.session.send(Complete(2, b"t" * 32))  # no upload
+
+
+def test_a_step_with_a_process_that_was_not_answered_is_held_until_it_is() -> None:
+    world = World([STEP, 2.0, Note(1, b"question"), 3.0, Note(1, b"question")])
+    world.witness.strangers = {5}
+    answer = world.witness.receive
+
+    def receive(member: int, octets: bytes) -> list[tuple[int, bytes]]:
+        if world.time >= 3.0:
+            world.witness.strangers.clear()
+        return answer(member, octets)
+
+    world.witness.receive = receive  # type: ignore[method-assign]
+    assert world.session.head() == STEP
+    assert world.time >= 3.0
+    world.session.send(UPLOAD_A)
+    assert world.witness.uploads == [STEP]
+
+
+def test_what_a_step_was_handed_over_for_is_looked_at_again_before_the_upload_leaves() -> None:
+    world = World([STEP])
+    world.session.head()
+    world.session.done()
+    with pytest.raises(NotWitnessed):
+        world.session.send(Upload(2, 6, bytes(24)))  # another round than the one that was handed over
+    world.witness.strangers = {5}
+    with pytest.raises(NotWitnessed):
+        world.session.send(UPLOAD_A)
+    assert not any(isinstance(each, Upload) for each in world.sent)
+
+
+def test_peers_are_asked_once_a_second_while_a_sum_is_waited_for() -> None:
+    """A peer that has started anew needs our question before it uploads with us."""
+    world = World([3.5, TOTAL], needed=1)
+    assert world.session.head() == TOTAL
+    assert [round(each) for each in world.witness.asked] == [0, 1, 2, 3]

@@ -99,21 +99,24 @@ class Peer:
         self.held: dict[bytes, tuple[bytes, bytes]] = {}
 
     def answer(self, member: int, note: bytes) -> bytes | None:
-        label, nonce, statement, signature, links = dec(note)
+        label, nonce, statement, signature, asked, page, count, links = dec(note)
         name, public = self.peers[member]
-        assert label == "haemfed/witness-question/v1"
+        assert (label, page, count) == ("haemfed/witness-question/v1", 0, 1)
+        digest = hashlib.sha256(statement).digest()
         if not signed(public, signature, "haemfed/ledger-statement/v1", statement):
+            return None
+        if not signed(public, asked, "haemfed/ledger-question/v1", nonce, digest):
             return None
         new = json.loads(statement)
         if canonical(new) != statement or new["site"] != name:
             return None
         held, theirs = self.held.get(public, (statement, signature))
-        if not extends(json.loads(held), new, links):
-            return enc("haemfed/witness-objection/v1", nonce, held, theirs)
+        if not extends({**json.loads(held), "site": name}, new, links):
+            shown = self.key.sign(enc("haemfed/ledger-objection/v1", nonce, hashlib.sha256(held).digest(), public))
+            return enc("haemfed/witness-objection/v1", nonce, held, theirs, shown)
         self.held[public] = (statement, signature)
-        digest = hashlib.sha256(statement).digest()
-        receipt = self.key.sign(enc("haemfed/ledger-receipt/v1", nonce, digest, public))
-        return enc("haemfed/witness-receipt/v1", nonce, digest, receipt)
+        receipt = self.key.sign(enc("haemfed/ledger-receipt/v1", nonce, digest, public, 0, b"p" * 32))
+        return enc("haemfed/witness-receipt/v1", nonce, digest, 0, b"p" * 32, receipt)
 
 
 class Others:
@@ -160,7 +163,8 @@ def test_ours_witness_theirs() -> None:
 
     def ask(statement: bytes, links: tuple[Any, ...] = ()) -> tuple[Any, ...]:
         signature = key.sign(enc("haemfed/ledger-statement/v1", statement))
-        note = enc("haemfed/witness-question/v1", b"n" * 32, statement, signature, links)
+        asked = key.sign(enc("haemfed/ledger-question/v1", b"n" * 32, hashlib.sha256(statement).digest()))
+        note = enc("haemfed/witness-question/v1", b"n" * 32, statement, signature, asked, 0, 1, links)
         ((to, answer),) = ours.receive(1, note)
         assert to == 1
         return (*dec(answer), signature)
@@ -177,18 +181,21 @@ def test_ours_witness_theirs() -> None:
         return (sequence, "k", "t", bytes.fromhex(previous), bytes.fromhex(body_digest), own, b"")
 
     first = statement(4, "a" * 64)
-    label, nonce, digest, signature, _ = ask(first)
+    label, nonce, digest, number, by, signature, _ = ask(first)
+    assert (number, by) == (0, ours._nonce)
     assert (label, nonce, digest) == ("haemfed/witness-receipt/v1", b"n" * 32, hashlib.sha256(first).digest())
-    values = ("haemfed/ledger-receipt/v1", nonce, digest, IDENTITIES[1].public)
+    values = ("haemfed/ledger-receipt/v1", nonce, digest, IDENTITIES[1].public, number, by)
     assert signed(IDENTITIES[0].public, signature, *values)
 
     fifth = link(5, "a" * 64)
     links: tuple[Any, ...] = (fifth, link(6, fifth[5].hex()))
     later = statement(6, links[1][5].hex())
     for too_few in ((), links[1:], links[:1]):
-        label, _, shown, by_them, _ = ask(later, too_few)
+        label, _, shown, by_them, by_us, _ = ask(later, too_few)
         assert (label, shown) == ("haemfed/witness-objection/v1", first)
         assert signed(IDENTITIES[1].public, by_them, "haemfed/ledger-statement/v1", first)
+        about = (b"n" * 32, hashlib.sha256(first).digest(), IDENTITIES[1].public)
+        assert signed(IDENTITIES[0].public, by_us, "haemfed/ledger-objection/v1", *about)
     assert ask(later, links)[0] == "haemfed/witness-receipt/v1"
     assert ask(first)[:3] == ("haemfed/witness-objection/v1", b"n" * 32, later)
 
@@ -203,6 +210,8 @@ def test_ours_witness_theirs() -> None:
         (rollback._FORMAT, "haemfed/rollback/1"),
         (rollback.NAME, "rollback.json"),
         (witness_notes._QUESTION, "haemfed/witness-question/v1"),
+        (witness_notes.MOST_PAGES, "64 questions"),
+        (witness_notes._MORE, "haemfed/witness-more/v1"),
         (witness_notes._RECEIPT, "haemfed/witness-receipt/v1"),
         (witness_notes._OBJECTION, "haemfed/witness-objection/v1"),
     ],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nodes.errors import StorageProblem
 from nodes.rehearsal import MemoryHeld
 from nodes.store import WitnessedRow
-from nodes.witness_notes import STATEMENT, Objection, Question, read
+from nodes.witness_notes import OBJECTION, STATEMENT, Objection, digest, read
 from tests.nodes.witnesses import (
     IDENTITIES,
     NAMES,
@@ -25,6 +25,7 @@ from tests.nodes.witnesses import (
     held,
     objection,
     party,
+    question,
     receipt,
     start,
 )
@@ -41,12 +42,20 @@ def test_a_forged_objection_stops_nobody() -> None:
     further = replace(head(disks[0], 0), sequence=900, hash="f" * 64)
     for signer in (1, 2):  # not with our key
         assert one.receive(1, objection(one, further, signer)) == []
-    other = replace(further, site=NAMES[1])  # signed by us, but about another site
-    assert one.receive(1, objection(one, other, 0)) == []
+    assert one.receive(1, objection(one, further, 0, by=2)) == []  # not by the peer: the coordinator shows it
     wrong_nonce = objection(one, further, 0, nonce=bytes(32))
     assert one.receive(1, wrong_nonce) == []
-    not_a_statement = Objection(one._nonce, b"{}", IDENTITIES[0].sign(STATEMENT, b"{}")).encode()
+    shown = IDENTITIES[1].sign(OBJECTION, one._nonce, digest(b"{}"), IDENTITIES[0].public)
+    not_a_statement = Objection(one._nonce, b"{}", IDENTITIES[0].sign(STATEMENT, b"{}"), shown).encode()
     assert one.receive(1, not_a_statement) == []
+    for wrong in (  # another start, another statement, shown to another site
+        (bytes(32), digest(further.encode()), IDENTITIES[0].public),
+        (one._nonce, bytes(32), IDENTITIES[0].public),
+        (one._nonce, digest(further.encode()), IDENTITIES[3].public),
+    ):
+        signature = IDENTITIES[0].sign(STATEMENT, further.encode())
+        bad = Objection(one._nonce, further.encode(), signature, IDENTITIES[1].sign(OBJECTION, *wrong))
+        assert one.receive(1, bad.encode()) == []
 
     assert one.objections == ()
     start_again = Net({0: one, **{member: party(member, disks[member]) for member in (1, 2, 3)}})
@@ -70,7 +79,7 @@ def test_an_objection_in_our_own_words_is_believed_from_one_peer() -> None:
         {"whose": IDENTITIES[3].public},  # for another site
     ],
 )
-def test_a_receipt_for_something_else_does_not_count(changes: dict[str, bytes]) -> None:
+def test_a_receipt_for_something_else_does_not_count(changes: dict[str, Any]) -> None:
     one = party(0, consortium()[0])
     for peer in (1, 2, 3):
         one.receive(peer, receipt(one, 0, peer, **changes))
@@ -106,7 +115,7 @@ def test_a_statement_about_another_site_is_not_held() -> None:
     disks = consortium()
     one = party(0, disks[0])
     false = replace(head(disks[1], 1), site=NAMES[2]).encode()
-    note = Question(os.urandom(32), false, IDENTITIES[1].sign(STATEMENT, false)).encode()
+    note = question(1, false)
     assert one.receive(1, note) == []
     assert disks[0].held.rows == {}
 
@@ -129,7 +138,7 @@ def test_a_site_that_lies_about_itself_is_held_to_what_it_said() -> None:
     said = held(disks[0], 1)
     less = replace(said, committed=dict.fromkeys(said.committed, 1)).encode()
     one = party(0, disks[0])
-    ((_, answer),) = one.receive(1, Question(bytes(32), less, IDENTITIES[1].sign(STATEMENT, less)).encode())
+    ((_, answer),) = one.receive(1, question(1, less))
     assert isinstance(read(answer), Objection)
     assert held(disks[0], 1) == said
 
@@ -235,7 +244,7 @@ def test_a_peer_that_dies_between_storing_and_answering_knows_it_at_its_next_sta
     again = party(0, disks[0])
     ((_, answer),) = again.receive(1, note)
     asking.receive(0, answer)
-    assert asking._receipts == {0}
+    assert asking._receipts == {0: 0}
     # And a restored copy is refused, although nobody ever got an answer about the newer one.
     ((_, refused),) = again.receive(1, dict(party(1, old).questions())[0])
     assert isinstance(read(refused), Objection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dp import chain
 from dp.chain import Link, canonical
-from dp.witness import Statement
+from dp.witness import LARGEST_STATEMENT, Statement
 from nodes.notes import NOTE
-from nodes.witness_notes import STATEMENT, Objection, Question, Receipt, digest, read
+from nodes.witness_notes import MOST_PAGES, More, Objection, Question, Receipt, digest, pages, read
 from secagg.encoding import enc
 from tests.nodes.witnesses import (
-    IDENTITIES,
+    AT,
     NAMES,
     Disk,
     Ledger,
@@ -24,36 +26,97 @@ from tests.nodes.witnesses import (
     head,
     held,
     party,
+    question,
     start,
 )
 
 
-def test_a_chain_that_is_too_long_for_a_note_leaves_its_peer_missing() -> None:
-    disks = consortium(4)
-    start(disks).ask()
-    long = Ledger(disks[0].book.entries[:])
-    link = long.links(-1)[-1]
-    disks[0].book.grow(1)
-    net = start(disks)
-    one = net.parties[0]
-    many = (replace(link, sequence=3),) * 2000
-    one._links = lambda _after: many
-    one._after = dict.fromkeys((1, 2, 3), 0)
+class Long:
+    """A ledger of so many entries of which only the chain matters."""
 
-    for _, octets in one.questions():
-        assert len(octets) <= NOTE
-        question = read(octets)
-        assert isinstance(question, Question)
-        assert question.links == ()
+    def __init__(self, entries: int) -> None:
+        self.chain: list[Link] = []
+        previous = chain.GENESIS
+        for sequence in range(entries):
+            digest_ = f"{sequence:064x}"
+            own = chain._hash(AT, digest_, "upload", previous, sequence)
+            self.chain.append(Link(sequence, previous, "upload", AT, digest_, own))
+            previous = own
+
+    def statement(self, site: str) -> Statement:
+        return Statement(site, len(self.chain) - 1, self.chain[-1].hash)
+
+    def links(self, after: int) -> tuple[Link, ...]:
+        return tuple(self.chain[after + 1 :])
+
+
+@pytest.mark.parametrize("entries", [3000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_peers_that_have_not_met_for_thousands_of_entries_are_told_in_pages(entries: int) -> None:
+    disks = consortium(3)
+    book: Any = Long(entries)
+    disks[0].book = book
+    whole, book.chain = book.chain, book.chain[:1]
+    start(disks).ask()
+    book.chain = whole
+    notes: list[int] = []
+    net = start(disks)
+    net.carry = lambda sender, to, octets: notes.append(len(octets)) or [(sender, to, octets)]  # type: ignore[func-returns-value]
+    net.ask(0)
+
+    assert net.parties[0].ready
+    assert held(disks[1], 0).sequence == entries - 1
+    assert max(notes) <= NOTE
+    assert not net.parties[1]._collected._kept
+
+
+def test_a_page_that_is_lost_or_doubled_costs_time_and_nothing_else() -> None:
+    disks = consortium(3)
+    book: Any = Long(3000)
+    disks[0].book = book
+    whole, book.chain = book.chain, book.chain[:1]
+    start(disks).ask()
+    book.chain = whole
+    net = start(disks)
+    chance = random.Random(1)
+
+    def carry(sender: int, to: int, octets: bytes) -> list[tuple[int, int, bytes]]:
+        return [(sender, to, octets)] * chance.choice([0, 1, 1, 2])
+
+    net.carry = carry
+    for _ in range(20):
+        net.ask(0)
+    assert net.parties[0].ready
+
+
+def test_a_page_that_nobody_asked_for_is_answered_once() -> None:
+    disks = consortium(3)
+    one = party(0, disks[0], 3)
+    note = More(one._nonce, digest(one._octets), 5).encode()
+    assert one.receive(1, note) == []  # there is none
+    again = More(one._nonce, digest(one._octets), 0).encode()
+    assert [len(one.receive(1, again)) for _ in range(3)] == [1, 0, 0]
+
+
+def test_more_than_fifty_thousand_entries_fit_and_what_does_not_fit_is_left_out() -> None:
+    one = Long(1).chain[0]
+    longest = replace(one, sequence=2**40, kind="k" * 12)
+    cut = pages([longest] * 50_000)
+    assert 1 < len(cut) <= MOST_PAGES
+    assert sum(map(len, cut)) == 50_000
+    for page in (cut[0], cut[-1]):
+        assert len(Question(bytes(32), bytes(LARGEST_STATEMENT), bytes(64), bytes(64), 0, 64, page).encode()) <= NOTE
+    assert pages([longest] * 150_000) == ((),)
+    assert pages([]) == ((),)
 
 
 def test_notes_are_read_as_they_were_written() -> None:
     ledger = Ledger().grow(3)
     ledger.recover([replace(ledger.statement("site-1"), sequence=7, hash="a" * 64)]).grow(1)
     for note in (
-        Question(b"n" * 32, b"statement", b"s" * 64, ledger.links(-1)),
-        Receipt(b"n" * 32, b"d" * 32, b"s" * 64),
-        Objection(b"n" * 32, b"statement", b"s" * 64),
+        Question(b"n" * 32, b"statement", b"s" * 64, b"a" * 64, 2, 64, ledger.links(-1)),
+        More(b"n" * 32, b"d" * 32, 63),
+        Receipt(b"n" * 32, b"d" * 32, 7, b"b" * 32, b"s" * 64),
+        Objection(b"n" * 32, b"statement", b"s" * 64, b"h" * 64),
     ):
         assert read(note.encode()) == note
 
@@ -67,15 +130,23 @@ LINK = (0, "grant", "t", bytes(32), bytes(32), bytes(32), b"")
         b"",
         b"x",
         enc(1, 2, 3),
-        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(31), bytes(32), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(33), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), bytes(63)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), bytes(64), b""),
-        enc("haemfed/witness-objection/v1", bytes(32), "text", bytes(64)),
-        enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v1", bytes(31), bytes(32), 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(33), 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 2**63, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(33), bytes(64)),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(32), bytes(63)),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(32), bytes(64), b""),
+        enc("haemfed/witness-objection/v1", bytes(32), "text", bytes(64), bytes(64)),
+        enc("haemfed/witness-objection/v1", bytes(32), b"text", bytes(64), bytes(63)),
+        enc("haemfed/witness-more/v1", bytes(32), bytes(32), 64),
+        enc("haemfed/witness-more/v1", bytes(32), bytes(31), 1),
+        enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64), bytes(64), 0, 1),
+        enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64), bytes(63), 0, 1, ()),
+        enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64), bytes(64), 1, 1, ()),
+        enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64), bytes(64), 0, 65, ()),
         *(
-            enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64), (LINK, link))
+            enc("haemfed/witness-question/v1", bytes(32), b"", bytes(64), bytes(64), 0, 1, (LINK, link))
             for link in (
                 1,
                 LINK[:-1],
@@ -84,6 +155,8 @@ LINK = (0, "grant", "t", bytes(32), bytes(32), bytes(32), b"")
                 (*LINK[:6], b"{"),
                 (*LINK[:6], b"{} "),
                 (*LINK[:6], b"{}"),
+                (*LINK[:6], b"5"),
+                (*LINK[:6], b"[[1]]"),
                 (*LINK[:6], b'{"a":NaN}'),
                 (*LINK[:6], b"[" * 100_000),
             )
@@ -103,32 +176,44 @@ def _grown() -> tuple[Disk, Statement, Statement, bytes]:
     before = head(disks[1], 1)
     disks[1].book.grow(2)
     asking = party(1, disks[1])
-    asking._after = {0: 2}
+    asking._pages = {0: (disks[1].book.links(2),)}
     return disks[0], before, head(disks[1], 1), dict(asking.questions())[0]
 
 
 @pytest.mark.parametrize(
-    "body", [{"heads": 1}, {"committed": {"nobody": "1"}}, {"heads": [{"hash": "", "sequence": -1}]}]
+    "body",
+    [
+        5,
+        [[1]],
+        ["committed", "heads", "runs", "terms", "unbounded"],
+        {"runs": [[1]]},
+        {"unbounded": [[]]},
+        {"heads": 1},
+        {"committed": {"nobody": "1"}},
+        {"heads": [{"hash": "", "sequence": -1}]},
+    ],
 )
-def test_a_recovery_in_a_hostile_spelling_is_objected_to(body: dict[str, Any]) -> None:
+def test_a_recovery_in_a_hostile_spelling_is_objected_to(body: Any) -> None:
     """Its body is read by peers, so it is the one thing in a chain that somebody else's mistakes are in."""
     disks = consortium()
     ledger = disks[1].book.copy()
     disks[1].book.grow(1)
     start(disks).ask()
     good = ledger.recover([replace(ledger.statement(NAMES[1]), sequence=9, hash="a" * 64)]).links(-1)[-1]
-    whole = {**(good.body or {}), **body}
+    whole = {**(good.body or {}), **body} if isinstance(body, dict) else body
     link = _rehashed(replace(good, body=whole, body_digest=digest(canonical(whole)).hex()))
     said = replace(ledger.statement(NAMES[1]), sequence=link.sequence, hash=link.hash).encode()
-    note = Question(bytes(32), said, IDENTITIES[1].sign(STATEMENT, said), (link,)).encode()
+    note = question(1, said, links=(link,))
 
+    if not isinstance(body, dict):
+        assert read(note) is None
+        assert party(0, disks[0]).receive(1, note) == []
+        return
     ((_, answer),) = party(0, disks[0]).receive(1, note)
     assert isinstance(read(answer), Objection)
 
 
 def _rehashed(link: Link) -> Link:
-    from dp import chain  # the module's own recipe
-
     return replace(link, hash=chain._hash(link.at, link.body_digest, link.kind, link.previous, link.sequence))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,13 @@ from hypothesis import strategies as st
 
 from dp.errors import ForkedLedger, RollbackDetected
 from dp.witness import Statement, quorum
+from nodes.witness_notes import QUESTION, STATEMENT, digest
+from nodes.witnessing import Peer, Witnessing
 from tests.nodes.witnesses import (
+    IDENTITIES,
+    NAMES,
+    Disk,
+    Net,
     consortium,
     head,
     held,
@@ -98,6 +105,58 @@ def test_a_peer_that_starts_again_remembers() -> None:
     assert not again.parties[0].ready
     with pytest.raises(RollbackDetected):
         again.parties[0].require()
+
+
+# ---- another name, another key
+
+
+def called(name: str, disk: Disk) -> Witnessing:
+    """Site 0 under another name."""
+    one = party(0, disk)
+    one._statement = replace(one._statement, site=name)
+    one._octets = one._statement.encode()
+    one._signature = IDENTITIES[0].sign(STATEMENT, one._octets)
+    one._asked = IDENTITIES[0].sign(QUESTION, one._nonce, digest(one._octets))
+    return one
+
+
+def renamed(disks: dict[int, Disk]) -> Net:
+    net = start(disks, 1, 2, 3)
+    for peer in net.parties.values():
+        peer._peers[0] = Peer("renamed", IDENTITIES[0].public)
+    net.parties[0] = called("renamed", disks[0])
+    return net
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_renamed_site_is_witnessed_as_before(more: int) -> None:
+    disks = consortium()
+    start(disks).ask()
+    disks[0].book.grow(more)
+    net = renamed(disks)
+    net.ask(0)
+    assert net.parties[0].ready
+
+
+def test_a_renamed_site_that_was_restored_is_refused_as_before() -> None:
+    disks = consortium()
+    old = disks[0].copy()
+    disks[0].book.grow(2)
+    start(disks).ask()
+    disks[0] = old
+    net = renamed(disks)
+    net.ask(0)
+    with pytest.raises(RollbackDetected, match="haemfed budget recover"):
+        net.parties[0].require()
+
+
+def test_a_known_name_under_a_new_key_is_named() -> None:
+    disks = consortium()
+    start(disks).ask()
+    one = party(1, disks[1])
+    assert one.renewed() == ()
+    one._peers[0] = Peer(NAMES[0], IDENTITIES[9].public)
+    assert one.renewed() == (NAMES[0],)
 
 
 # ---- restored and copied

@@ -40,13 +40,15 @@ class Site(federation.Site):
         super().__init__(of, member, study, disk, start, chunk=chunk)
         disk.book.grow(1, salt=int(start))  # every process writes an entry of its own
         self.witness = Witnessing(
+            member,
             disk.book.statement(f"site-{member}"),
             disk.book.links,
             identity(member),
             {each: Peer(f"site-{each}", identity(each).public) for each in of.indices if each != member},
             quorum=quorum(len(of.indices), of.collusion),
-            nonce=start.encode().rjust(32, b"."),
+            nonce=self.client.hello().nonce,
             held=disk.held,
+            last_round=self.client.last_round,
         )
         self.held: Step | None = None
         self.asked = 0
@@ -58,12 +60,12 @@ class Site(federation.Site):
         match message:
             case Note(sender, octets):
                 answers = [Note(to, answer) for to, answer in self.witness.receive(sender, octets)]
-                step = self.held if self.witness.ready else None
-                if step is not None:
+                step = self.held
+                if step is not None and self.witness.admits(step):
                     self.held = None
                     answers += super().receive(step)
                 return answers
-            case Step() if not self.witness.ready:
+            case Step() if not self.witness.admits(message):
                 self.held = message
                 return self.questions()
             case Sum() | Finish() | Step():
@@ -71,7 +73,8 @@ class Site(federation.Site):
         return super().receive(message)
 
     def upload(self, step: Step) -> Upload:
-        assert self.witness.ready
+        assert self.witness.admits(step)
+        self.witness.uploaded(step)
         self.disk.book.grow(1)
         return super().upload(step)
 

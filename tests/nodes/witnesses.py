@@ -12,7 +12,7 @@ from dp.entries import Grant
 from dp.events import Account
 from dp.witness import Statement, links, quorum, recovery, statement
 from nodes.rehearsal import MemoryHeld
-from nodes.witness_notes import RECEIPT, STATEMENT, Objection, Receipt, digest
+from nodes.witness_notes import OBJECTION, QUESTION, RECEIPT, STATEMENT, Objection, Question, Receipt, digest
 from nodes.witnessing import Peer, Witnessing
 from secagg.keys import Identity
 
@@ -84,10 +84,12 @@ def party(
     collusion: int = 1,
     peers: Sequence[int] | None = None,
     confirmed: Callable[[Statement], None] = lambda _: None,
+    last_round: int = 0,
 ) -> Witnessing:
     """Start a process of a site; member indices count from 0 here."""
     others = [each for each in range(sites) if each != member] if peers is None else peers
     return Witnessing(
+        member,
         disk.book.statement(NAMES[member]),
         disk.book.links,
         IDENTITIES[member],
@@ -95,6 +97,7 @@ def party(
         quorum=quorum(sites, collusion),
         nonce=os.urandom(32),
         held=disk.held,
+        last_round=last_round,
         confirmed=confirmed,
     )
 
@@ -137,13 +140,22 @@ def held(by: Disk, of: int) -> Statement:
     return Statement.decode(by.held.rows[IDENTITIES[of].public].statement)
 
 
-def objection(to: Witnessing, statement: Statement, signer: int, nonce: bytes | None = None) -> bytes:
-    octets = statement.encode()
-    signature = IDENTITIES[signer].sign(STATEMENT, octets)
-    return Objection(to._nonce if nonce is None else nonce, octets, signature).encode()
+def objection(to: Witnessing, statement: Statement, signer: int, nonce: bytes | None = None, by: int = 1) -> bytes:
+    """What the peer `by` shows site 0: a statement, signed by whomever."""
+    octets, nonce = statement.encode(), to._nonce if nonce is None else nonce
+    shown = IDENTITIES[by].sign(OBJECTION, nonce, digest(octets), IDENTITIES[0].public)
+    return Objection(nonce, octets, IDENTITIES[signer].sign(STATEMENT, octets), shown).encode()
 
 
-def receipt(to: Witnessing, asker: int, signer: int, **changes: bytes) -> bytes:
+def question(signer: int, statement: bytes, nonce: bytes = bytes(32), links: tuple[Link, ...] = ()) -> bytes:
+    """A question about any statement, rightly signed."""
+    key = IDENTITIES[signer]
+    asked = key.sign(QUESTION, nonce, digest(statement))
+    return Question(nonce, statement, key.sign(STATEMENT, statement), asked, links=links).encode()
+
+
+def receipt(to: Witnessing, asker: int, signer: int, round_: int = 0, **changes: bytes) -> bytes:
     nonce, named = changes.get("nonce", to._nonce), changes.get("named", digest(to._octets))
-    whose = changes.get("whose", IDENTITIES[asker].public)
-    return Receipt(nonce, named, IDENTITIES[signer].sign(RECEIPT, nonce, named, whose)).encode()
+    whose, by = changes.get("whose", IDENTITIES[asker].public), changes.get("by", bytes([signer]) * 32)
+    signature = IDENTITIES[signer].sign(RECEIPT, nonce, named, whose, round_, by)
+    return Receipt(nonce, named, round_, by, signature).encode()

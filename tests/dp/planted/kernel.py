@@ -3,7 +3,7 @@
 from tests.dp.planted import Mutant, bug
 
 AS_LARGE = (
-    "self.block, self._layers = 64 * (1 + len(tensors[0]) // 64), []\n        return Table(tensors, self.block, chosen)"
+    "self.block, self._layers = 64 * (1 + len(tensors[0]) // 64), []\n        return Table(self, tensors, chosen)"
 )
 
 BUGS: tuple[Mutant, ...] = (
@@ -92,7 +92,7 @@ BUGS: tuple[Mutant, ...] = (
         "dp/bookkeeping.py",
         "kernel:a_loss_is_refused_or_one_patient_moves_the_sum_by_at_most_the_clip_norm",
         "one record moves the gradients of all who are at risk with it: 48 C in a batch of 1,024",
-        ("        if kind in self._proven:\n            return\n", "        return\n"),
+        ("        while not self._rows_apart(kind):", "        while False:"),
     ),
     bug(
         "a block as large as the cohort",
@@ -100,7 +100,7 @@ BUGS: tuple[Mutant, ...] = (
         "kernel:a_model_never_sees_how_many_patients_there_are",
         "a matrix library may add in another order when one more row is there",
         (
-            "return Table(tensors, self.block, chosen)",
+            "return Table(self, tensors, chosen)",
             AS_LARGE,
         ),
     ),
@@ -199,5 +199,33 @@ BUGS: tuple[Mutant, ...] = (
         "kernel:training_refuses_a_sampler_that_is_not_charged_for",
         "drawn with q = 0.5, charged for 0.1",
         ("if query.sampling_probability != self._sampler.probability:", "if False:"),
+    ),
+    bug(
+        "a sum in twice its unit",
+        "dp/bookkeeping.py",
+        "kernel:a_sum_is_in_the_unit_of_the_gradient",
+        "clipped to C, and then doubled",
+        ("* (self.clip * 2.0**-_UNIT_BITS)", "* (self.clip * 2.0 ** (1 - _UNIT_BITS))"),
+    ),
+    bug(
+        "formed rows are rounded without a look at the length",
+        "dp/bookkeeping.py",
+        "kernel:patients_of_layers_that_form_rows_are_bounded_too",
+        "the same for the layers that have no outer product",
+        ("return (np.sqrt(self._r2) * factor * _GRID + self._slack) ** 2", "return 0.0 * self._r2"),
+    ),
+    bug(
+        "rows are tested in their places alone",
+        "dp/bookkeeping.py",
+        "kernel:a_loss_is_refused_or_one_patient_moves_the_sum_by_at_most_the_clip_norm",
+        "who stands in front of the others moves them",
+        ("np.array_equal(old[order], new) and ", ""),
+    ),
+    bug(
+        "rows are tested under permutations alone",
+        "dp/bookkeeping.py",
+        "kernel:a_loss_is_refused_or_one_patient_moves_the_sum_by_at_most_the_clip_norm",
+        "a largest value is the same in every order",
+        (" and np.array_equal(old[kept], other[kept])", ""),
     ),
 )

@@ -138,4 +138,32 @@ BUGS: tuple[Mutant, ...] = (
         "the theorem is about secret rounding; without it a step may hide or show a patient",
         ("np.bitwise_and(u, _RANDOM, out=u)", "np.bitwise_and(u, 0, out=u)"),
     ),
+    bug(
+        "float64 sums taken for exact",
+        "dp/noise_shares.py",
+        "noise:a_sum_of_all_sites_has_a_bound_and_whatever_passes_it_is_refused",
+        "the bound on rounding is charged with the wrong sign",
+        ("return 1 + Fraction(cap * (cap + 2 * root), 2**52)", "return 1 - Fraction(cap * (cap + 2 * root), 2**52)"),
+    ),
+    bug(
+        "the noise of all sites is not in the bound of a sum",
+        "dp/noise_shares.py",
+        "noise:a_sum_of_all_sites_has_a_bound_and_whatever_passes_it_is_refused",
+        "a rare sum wraps, or an honest one is refused",
+        ("total = roster_size * (clamp + SHARE_BOUND)", "total = roster_size * clamp"),
+    ),
+    bug(
+        "sums outside their bound are applied",
+        "dp/noise_shares.py",
+        "noise:a_sum_of_all_sites_has_a_bound_and_whatever_passes_it_is_refused",
+        "beyond 2⁴⁷ the tag proves nothing",
+        ("total.min() < -lattice.total_bound or total.max()", "total.min() < -lattice.total_bound and total.max()"),
+    ),
+    bug(
+        "a realised multiplier that leaves out the rounding",
+        "dp/noise_shares.py",
+        "noise:a_sum_of_all_sites_has_a_bound_and_whatever_passes_it_is_refused",
+        "reports claim more noise than there is",
+        ("self.steps * _inflation(query) + Fraction(root, 1 << _ROOT_BITS)", "Fraction(self.steps)"),
+    ),
 )

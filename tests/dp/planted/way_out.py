@@ -4,7 +4,6 @@ from tests.dp.planted import Mutant, bug
 
 CHARGE = "        self._records.charge_and_store(query, context.digest, upload)\n"
 SEND = "        self._session.send(upload)\n"
-OUR_OWN = "if not _signed(self._identity.public, objection.signature, site, STATEMENT, objection.statement):"
 
 BUGS: tuple[Mutant, ...] = (
     bug(
@@ -103,67 +102,5 @@ BUGS: tuple[Mutant, ...] = (
         "way_out:two_sites_whose_models_differ_ask_two_questions",
         "models part in silence, and the certificate is about one of them",
         ("query=lambda step: query(step).about(flat(model)),", "query=query,"),
-    ),
-    bug(
-        "a receipt for another start of the process",
-        "nodes/witnessing.py",
-        "way_out:receipts_of_an_earlier_process_are_worth_nothing",
-        "a clone is witnessed by what its original was told",
-        ("if receipt.nonce == self._nonce and receipt.digest", "if receipt.digest"),
-    ),
-    bug(
-        "a peer answers and forgets",
-        "nodes/witnessing.py",
-        "way_out:a_restored_site_is_told_so",
-        "nobody holds it against the restored copy",
-        ("        if row is None or row.sequence < stated.sequence:\n", "        if row is None:\n"),
-    ),
-    bug(
-        "an objection is believed without our own signature",
-        "nodes/witnessing.py",
-        "way_out:a_liar_stops_nobody",
-        "one site stops all others",
-        (
-            OUR_OWN,
-            "if False:",
-        ),
-    ),
-    bug(
-        "an upload before the ledger is witnessed",
-        "nodes/accounts.py",
-        "way_out:nothing_is_charged_before_the_ledger_is_witnessed",
-        "a restored copy spends what was spent",
-        ("        if not self.is_witnessed(run_id):\n", "        if False:\n"),
-    ),
-    bug(
-        "any statement witnesses a run",
-        "nodes/accounts.py",
-        "way_out:nothing_is_charged_before_the_ledger_is_witnessed",
-        "what peers have seen is not this process's entry",
-        (
-            "if not mine or name not in self._begun or seen.sequence < self._begun[name]:",
-            "if not mine:",
-        ),
-    ),
-    bug(
-        "a session that does not ask its witnesses",
-        "nodes/session.py",
-        "way_out:a_session_sends_no_upload_before_the_ledger_is_witnessed",
-        "stored bytes of a restored copy go out again",
-        ("if isinstance(message, Upload) and not self._witness.ready:", "if False:"),
-    ),
-    bug(
-        "the anchor is not looked at",
-        "nodes/accounts.py",
-        "way_out:a_restored_directory_is_noticed_without_any_peer",
-        "a backup of the database gives the budget back",
-        ("if anchor is not None and not restoring:", "if False:"),
-    ),
-    bug(
-        "a lost anchor is made anew",
-        "nodes/anchor.py",
-        "way_out:a_restored_directory_is_noticed_without_any_peer",
-        "remove one file, restore another",
-        ("if now.sequence >= 0:", "if False:"),
     ),
 )
