@@ -14,6 +14,7 @@ from audits.ledger import LedgerEvidence
 from audits.mechanism import Conformance
 from audits.noisy_roc import AttackEvidence
 from audits.sensitivity import Sensitivity
+from dp.budget import gaussian_delta
 
 __all__ = ["Claim", "Outcome", "Reason", "ReleasableEvidence"]
 
@@ -79,8 +80,8 @@ class Claim:
             MisuseError: a value outside its range.
         """
         if self.divergence is not None:
-            return renyi.epsilon_of(self.order, self.divergence, delta)
-        return gaussian.epsilon_of(self.mu if self.mu is not None else math.nan, delta)
+            return renyi.epsilon_of(self.order, self.divergence, gaussian_delta(delta))
+        return gaussian.epsilon_of(self.mu if self.mu is not None else math.nan, gaussian_delta(delta))
 
     def ceiling(self) -> Ceiling:
         """The most that any attack can achieve if the claim holds."""

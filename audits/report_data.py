@@ -15,6 +15,7 @@ from audits import gaussian, renyi
 from audits.errors import MisuseError
 from audits.verdict import ReleasableEvidence, Verdict
 from audits.views import EpsilonView, MeaningRow, epsilon_views, meaning, views
+from dp.budget import gaussian_delta
 
 __all__ = [
     "AccountBudget",
@@ -119,8 +120,8 @@ class AccountBudget:
     def epsilon(self, amount: float) -> float:
         """ε at δ of an amount alone; 0 of nothing."""
         if self.order:
-            return renyi.epsilon_of(self.order, amount, self.delta) if amount > 0.0 else 0.0
-        return gaussian.epsilon_of(math.sqrt(amount), self.delta)
+            return renyi.epsilon_of(self.order, amount, gaussian_delta(self.delta)) if amount > 0.0 else 0.0
+        return gaussian.epsilon_of(math.sqrt(amount), gaussian_delta(self.delta))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from audits.report_data import (
 )
 from audits.sensitivity import Probe, Sensitivity
 from audits.verdict import Claim, ReleasableEvidence, decide
+from dp.budget import gaussian_delta
 from dp.events import Account, GaussianEvent
 from dp.queries import Query
 
@@ -114,8 +115,8 @@ def evidence(**changes: Any) -> ReleasableEvidence:
     holdout = math.sqrt(1 / 9 + 1 / 16 + 1 / 16)
     base = ReleasableEvidence(
         claims=(
-            Claim("training", MU, gaussian.epsilon_of(MU, 1e-5), 1e-5, 1),
-            Claim("holdout", holdout, gaussian.epsilon_of(holdout, 1e-5), 1e-5, 1),
+            Claim("training", MU, gaussian.epsilon_of(MU, gaussian_delta(1e-5)), 1e-5, 1),
+            Claim("holdout", holdout, gaussian.epsilon_of(holdout, gaussian_delta(1e-5)), 1e-5, 1),
         ),
         ledger=ledger,
         mechanism=checked(MemoryPath()),

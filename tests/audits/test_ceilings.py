@@ -17,7 +17,7 @@ from audits.evidence import Claim, Outcome
 from audits.ledger import recount
 from audits.report_data import views
 from audits.verdict import decide
-from dp.budget import BudgetKind, Filter
+from dp.budget import BudgetKind, Filter, gaussian_delta
 from dp.events import Account, PoissonEvent
 from tests.audits import sample
 
@@ -97,7 +97,7 @@ def test_a_claim_has_either_a_mu_or_an_order_and_its_divergence(wrong: dict[str,
 
 def of_rdp(cost: float = 0.4) -> dict[str, object]:
     """Evidence of a study that samples: its claims, and a ledger that charges half of them."""
-    epsilon, rule = renyi.epsilon_of(16, cost, 1e-5), Filter(BudgetKind.RDP, 16)
+    epsilon, rule = renyi.epsilon_of(16, cost, gaussian_delta(1e-5)), Filter(BudgetKind.RDP, 16)
     claims = tuple(
         Claim(account, None, epsilon, 1e-5, 1, order=16, divergence=cost) for account in ("training", "holdout")
     )

@@ -8,6 +8,7 @@ from audits.errors import MisuseError
 from audits.interval import Interval
 from audits.sensitivity import Probe, Sensitivity
 from audits.verdict import Claim, Outcome, decide, withheld
+from dp.budget import gaussian_delta
 from tests.audits.sample import MemoryPath, attack, checked, evidence, honest_noise
 
 INTEGRITY, CONTRADICTION, LIMIT, OPEN = (
@@ -25,7 +26,7 @@ def claim(**changes: Any) -> Any:
 
 
 def strong(mu: float) -> Any:
-    return claim(mu=mu, epsilon=gaussian.epsilon_of(mu, 1e-5))
+    return claim(mu=mu, epsilon=gaussian.epsilon_of(mu, gaussian_delta(1e-5)))
 
 
 def bad_ledger() -> Any:

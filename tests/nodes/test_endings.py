@@ -296,7 +296,7 @@ def test_what_one_peer_has_seen_stops_a_site_and_not_the_others(world: World) ->
     assert f"not the one that {world.names[2]} have seen up to entry 50" in str(refused)
     assert all(getattr(each, "study", None) == world.study for each in ended.values()), ended
     assert rollback.read(config.data_dir / rollback.NAME, victim, identity.public) == (seen,)
-    # The ledger is left as it is, the run neither closed nor its keys erased: that is the recovery's business.
-    assert world.accounts(victim).is_open(world.study.run_id)
+    # Nothing can have been spent by this process: its own run is closed before a recovery would count it as spent.
+    assert not world.accounts(victim).is_open(world.study.run_id)
     assert world.accounts(victim).uploads_of(world.study.run_id) == []
-    assert world.keys(victim).exists()
+    assert not world.keys(victim).exists()
