@@ -301,8 +301,8 @@ def scores(released: Released) -> tuple[data.ReleasedScore, ...]:
                 data.ReleasedScore(
                     f"Death before {point['days']:.0f} days",
                     observed,
-                    observed - 1.96 * error,
-                    observed + 1.96 * error,
+                    max(0.0, observed - 1.96 * error),  # a share: noise cannot make it less or more than it can be
+                    min(1.0, observed + 1.96 * error),
                     note,
                 )
             )
