@@ -3,19 +3,15 @@ r"""The clipped sum of per-patient gradients of a torch model: fast, and exact t
     float32 forward and backward pass ─▶ per patient: factors of the gradient, norm, clip factor ─▶ grids ─▶ exact sum
 
 One backward pass gives every layer's input a_i and output gradient δ_i; the norm of δ_i ⊗ a_i is ‖δ_i‖‖a_i‖, so that
-no gradient of one patient is formed (`dp.taps`). Inputs are rounded to multiples of 2⁻²⁰, and
-
-.. math:: d_i = \mathrm{rint}(δ_i·s_i), \qquad s_i = \min\{1, C(1 − 2^{−18})/r_i\}·2^{24}/C, \qquad
-    r_i² = Σ_l ‖δ_{il}‖²‖(a_{il}, 1)‖²
-
-Patient i contributes d_i ⊗ (a_i, 1): whole numbers in units of C·2⁻⁴⁴.
+no gradient of one patient is formed (`dp.taps`). `dp.grids` clips and rounds: patient i contributes d_i ⊗ (a_i, 1),
+whole numbers in units of C·2⁻⁴⁴.
 
 Guarantee. For tables that differ by one patient, in exact arithmetic, ‖Σ − Σ'‖₂ ≤ C, whatever the other patients are
 and however many. Proof:
 
-1. *Norm.* A patient's d_i are used if Σ_l ‖d_il‖²‖(a_il, 1)‖² ≤ 2⁴⁸(1 − 2⁻²⁶), which is computed from the very
-   numbers that are summed, or bounded by ‖rint(x)‖ ≤ ‖x‖ + ½√out; float64 errors of the norm are below 2⁻²⁸ for
-   widths up to 2²⁴. Otherwise δ_i·s_i is rounded towards zero, which only shrinks: at most C(1 − 2⁻¹⁸)(1 + 2⁻²⁸).
+1. *Norm.* A patient's d_i are used if Σ_l ‖d_il‖²‖(a_il, 1)‖² ≤ 4⁴⁴(1 − 2⁻²⁶), computed from the very numbers that
+   are summed; float64 errors of the norm are below 2⁻²⁸ for widths up to 2²⁴. Otherwise δ_i·s_i is rounded towards
+   zero, which only shrinks: at most C(1 − 2⁻²³)(1 + 2⁻²⁷).
 2. *Sum.* Products of 512 patients are added as float64. Every partial sum, in any order, fused or not, is a whole
    number of magnitude ≤ Σ_i |d_ij||a_ik| ≤ Σ_i ‖d_i‖‖a_i‖ < 512·2⁴⁴ = 2⁵³: exact. Blocks are added as 64-bit
    integers, with a carry, so that no number of patients overflows.
@@ -29,8 +25,8 @@ and however many. Proof:
 
 | patient                                 | contribution                         |
 |-----------------------------------------|--------------------------------------|
-| gradient norm ≤ C(1 − 2⁻¹⁸)             | the gradient                         |
-| larger                                  | scaled to C(1 − 2⁻¹⁸)                |
+| gradient norm ≤ C(1 − 2⁻²³)             | the gradient                         |
+| larger                                  | scaled to C(1 − 2⁻²³)                |
 | NaN, ±inf, or a norm above 2⁶⁴·C        | exactly zero: no record, a fault     |
 
 Sources: docs/explanation/exact-clipping.md.
@@ -38,10 +34,9 @@ Sources: docs/explanation/exact-clipping.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -49,136 +44,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dp.errors import MisuseError
+from dp.grids import CLIP_TARGET, EXACT_ROWS, UNIT_BITS, Fixed, Grids
 from dp.invented import Kind, numbers, rows
 from dp.persample import Loss, engine, require_own_gradients
 from dp.queries import MAX_LENGTH, Float64, Int64
-from dp.taps import Outer, Rows
 
-__all__ = ["BLOCK", "ClippedGradients", "Loss"]
+__all__ = ["BLOCK", "CLIP_TARGET", "ClippedGradients", "Loss"]
 
 BLOCK: Final = 512
 """Rows of one forward and backward pass. Public: it does not depend on the number of patients."""
 
-CLIP_TARGET: Final = 1.0 - 2.0**-18
-_INPUT_BITS: Final = 20
-_DELTA_BITS: Final = 24
-_UNIT_BITS: Final = _INPUT_BITS + _DELTA_BITS
-_EXACT_ROWS: Final = 1 << (53 - _UNIT_BITS)
-_LONGEST: Final = 4.0**_UNIT_BITS * (1.0 - 2.0**-26)
-"""Squared norm of a patient in units: below C² by more than the float64 errors of a norm."""
-
-_BROKEN: Final = 2.0**64
-_GRID: Final = 2.0**_INPUT_BITS
-_GRID_SQUARED: Final = 4.0**_INPUT_BITS
-_TRIALS: Final = 6
 _SPLIT: Final = 22
 _CARRY_PIECES: Final = 64
-
-
-class _Factors:
-    """One layer's factors for a block of patients, on their grids; the arrays are used again for the next block."""
-
-    def __init__(self, count: int, term: Outer) -> None:
-        self._in, self._out, self._bias = term.a.shape[1], term.delta.shape[1], term.bias
-        self._narrow = _aligned(count, self._in, np.float32)
-        self._a = _aligned(count, self._in, np.float64)
-        self._delta = _aligned(count, self._out, np.float64)
-        self._one = np.full(count, _GRID)
-        self._slack = math.sqrt(self._out) / 2
-        self._a2 = self._d2 = self._one
-
-    def take(self, term: Outer, fixed: dict[int, tuple[Float64, Float64]], key: int) -> Float64:
-        """Round a to its grid; return the squared norm of δ ⊗ (a, 1) of every patient."""
-        if term.fixed and key in fixed:
-            self._a, self._a2 = fixed[key]
-        else:
-            if term.fixed:
-                self._a = _aligned(len(self._one), self._in, np.float64)
-            narrow = self._narrow[:, : self._in]
-            np.rint(np.multiply(term.a.numpy(), np.float32(_GRID), out=narrow), out=narrow)
-            np.copyto(self._a[:, : self._in], narrow)
-            self._a2 = _squares(self._a) + _GRID_SQUARED if self._bias else _squares(self._a)
-            if term.fixed:
-                fixed[key] = self._a, self._a2
-        np.copyto(self._delta[:, : self._out], term.delta.numpy())
-        self._d2 = _squares(self._delta)
-        squares: Float64 = self._a2 * self._d2 / _GRID_SQUARED
-        return squares
-
-    def scale(self, factor: Float64) -> Float64:
-        """δ ← δ·factor; return what the squared norm of δ ⊗ (a, 1), in units, can become by rounding δ."""
-        _times(self._delta[:, : self._out], factor)
-        longest: Float64 = self._a2 * (np.sqrt(self._d2) * factor + self._slack) ** 2
-        return longest
-
-    def round(self, suspects: NDArray[np.intp]) -> tuple[Float64, Float64]:
-        """Round δ to nearest; return it as it was, and the squared norms, of these patients."""
-        kept = self._delta[suspects]
-        np.rint(self._delta, out=self._delta)
-        return kept, self._a2[suspects] * _squares(self._delta[suspects])
-
-    def truncate(self, rows: NDArray[np.intp], kept: Float64) -> None:
-        """Round these patients' δ towards zero instead."""
-        self._delta[rows] = np.trunc(kept)
-
-    def drop(self, rows: NDArray[np.bool_]) -> None:
-        """Make these patients contribute zero. The data is zeroed, not multiplied by zero: 0 · NaN would be NaN."""
-        if not np.isfinite(self._a[rows]).all():
-            self._a = self._a.copy()  # what is kept for the next step stays as it is
-            self._a[rows] = 0.0
-        self._delta[rows] = 0.0
-
-    def total(self, first: int, last: int) -> list[Float64]:
-        """Σ δ ⊗ (a, 1) in units, exact for at most `_EXACT_ROWS` patients."""
-        delta = self._delta[first:last, : self._out].T
-        weight = (delta @ self._a[first:last, : self._in]).reshape(-1)
-        return [weight, delta @ self._one[first:last]] if self._bias else [weight]
-
-    def arrays(self) -> list[Float64]:
-        return [self._a, self._delta]
-
-
-class _Formed:
-    """One layer's gradients for a block of patients, one row each; see `_Factors`."""
-
-    def __init__(self, count: int, term: Rows) -> None:
-        self._width = term.values.shape[1]
-        self._rows = _aligned(count, self._width, np.float64)
-        self._slack = math.sqrt(self._width) / 2
-        self._r2 = np.zeros(count)
-
-    def take(self, term: Rows, fixed: dict[int, tuple[Float64, Float64]], key: int) -> Float64:
-        """Return the squared norm of every patient."""
-        del fixed, key
-        np.copyto(self._rows[:, : self._width], term.values.numpy())
-        self._r2 = _squares(self._rows)
-        return self._r2
-
-    def scale(self, factor: Float64) -> Float64:
-        """Multiply; return what the squared norm can become by rounding."""
-        _times(self._rows[:, : self._width], factor * _GRID)
-        return (np.sqrt(self._r2) * factor * _GRID + self._slack) ** 2
-
-    def round(self, suspects: NDArray[np.intp]) -> tuple[Float64, Float64]:
-        """Round to nearest; return the rows as they were, and the squared norms, of these patients."""
-        kept = self._rows[suspects]
-        np.rint(self._rows, out=self._rows)
-        return kept, _squares(self._rows[suspects])
-
-    def truncate(self, rows: NDArray[np.intp], kept: Float64) -> None:
-        """Round these patients towards zero instead."""
-        self._rows[rows] = np.trunc(kept)
-
-    def drop(self, rows: NDArray[np.bool_]) -> None:
-        """Make these patients contribute zero."""
-        self._rows[rows] = 0.0
-
-    def total(self, first: int, last: int) -> list[Float64]:
-        """Sum over the patients."""
-        return [self._rows[first:last, : self._width].sum(axis=0)]
-
-    def arrays(self) -> list[Float64]:
-        return [self._rows]
+_TRIALS: Final = 6
 
 
 class Table:
@@ -214,7 +92,7 @@ class _Block:
 
     tensors: list[Tensor]
     patients: int
-    fixed: dict[int, tuple[Float64, Float64]] = field(default_factory=dict)
+    fixed: Fixed = field(default_factory=dict)
 
 
 class ClippedGradients:
@@ -243,7 +121,7 @@ class ClippedGradients:
             raise MisuseError(f"a model of {self.length} parameters is not in 1 … {MAX_LENGTH}")
         self._model, self._loss = model, loss
         self._engine = engine(model)
-        self._layers: list[_Factors | _Formed] = []
+        self._grids: Grids | None = None
         self._proven: set[tuple[Kind, int]] = set()
 
     def table(self, tensors: Sequence[Tensor], chosen: NDArray[np.int64] | None = None) -> Table:
@@ -263,7 +141,7 @@ class ClippedGradients:
         if table.kernel is not self:
             raise MisuseError("the table was made for another model or loss: what it keeps of first layers is not ours")
         high, low = self._units(table)
-        return np.asarray(high * 2.0**_SPLIT + low, dtype=np.float64) * (self.clip * 2.0**-_UNIT_BITS)
+        return np.asarray(high * 2.0**_SPLIT + low, dtype=np.float64) * (self.clip * 2.0**-UNIT_BITS)
 
     def _units(self, table: Table) -> tuple[Int64, Int64]:
         """The sum in whole units of C·2⁻⁴⁴, as high·2²² + low."""
@@ -272,40 +150,23 @@ class ClippedGradients:
         high, low = np.zeros(self.length, np.int64), np.zeros(self.length, np.int64)
         pieces = 0
         for block in table.blocks:
-            layers = self._round(block)
+            grids = self._rounded(block)
             last = min(block.patients, self.block)
-            for first in range(0, last, _EXACT_ROWS):
-                parts = [part for layer in layers for part in layer.total(first, min(first + _EXACT_ROWS, last))]
-                low += np.concatenate(parts).astype(np.int64)
+            for first in range(0, last, EXACT_ROWS):
+                low += grids.sum(first, min(first + EXACT_ROWS, last)).astype(np.int64)
                 pieces += 1
                 if pieces % _CARRY_PIECES == 0:  # of 2⁵³ at most each: long before 64 bits are full
                     high += low >> _SPLIT
                     low &= (1 << _SPLIT) - 1
         return high, low
 
-    def _round(self, block: _Block) -> Sequence[_Factors | _Formed]:
+    def _rounded(self, block: _Block) -> Grids:
         """One block of patients on its grids."""
         terms = self._engine.gradients(self._loss, block.tensors)
-        if not self._layers:
-            self._layers = [_Factors(self.block, t) if isinstance(t, Outer) else _Formed(self.block, t) for t in terms]
-        layers: list[Any] = self._layers
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # NaN, inf and overflow become zero
-            pairs = enumerate(zip(layers, terms, strict=True))
-            norm = np.sqrt(sum(layer.take(term, block.fixed, key) for key, (layer, term) in pairs))
-            factor = np.minimum(CLIP_TARGET * self.clip / norm, 1.0) * (2.0**_DELTA_BITS / self.clip)
-            bounds = [layer.scale(factor) for layer in layers]
-            broken = ~(norm <= _BROKEN * self.clip)  # NaN, too
-            suspects = np.flatnonzero(~broken & (sum(bounds) > _LONGEST))
-            rounded = [layer.round(suspects) for layer in layers]
-        if len(suspects):
-            # Rounding to nearest may have made a patient longer than C; rounding towards zero cannot.
-            long = sum(squares for _, squares in rounded) > _LONGEST
-            for layer, (kept, _) in zip(layers, rounded, strict=True):
-                layer.truncate(suspects[long], kept[long])
-        if broken.any():
-            for layer in layers:
-                layer.drop(broken)
-        return layers
+        if self._grids is None:
+            self._grids = Grids(self.block, terms)
+        self._grids.take(terms, block.fixed, self.clip)
+        return self._grids
 
     def _require_rows_apart(self, kind: Kind) -> None:
         """Establish that a row's numbers depend on that row alone; step 3 of the proof."""
@@ -355,26 +216,7 @@ class ClippedGradients:
         )
 
     def _arrays(self, tensors: list[Tensor]) -> list[Float64]:
-        layers = self._round(_Block(tensors, self.block))
-        return [array.copy() for layer in layers for array in layer.arrays()]
-
-
-def _aligned(count: int, width: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
-    """Zeros whose rows begin at multiples of 64 octets.
-
-    A library that adds up to such an address first then adds every row in the same order. One column is left alone:
-    there is nothing to add.
-    """
-    lane = 64 // np.dtype(dtype).itemsize if width > 1 else 1
-    padded = -(-width // lane) * lane
-    size = count * padded * np.dtype(dtype).itemsize
-    octets = np.zeros(size + 64, dtype=np.uint8)
-    start = -octets.ctypes.data % 64
-    return octets[start : start + size].view(dtype).reshape(count, padded)
-
-
-def _times(rows: Float64, factor: Float64) -> None:
-    torch.from_numpy(rows).mul_(torch.from_numpy(factor)[:, None])  # twice as fast as numpy
+        return self._rounded(_Block(tensors, self.block)).rows()
 
 
 def _patients(tensors: Sequence[Tensor]) -> int:
@@ -392,9 +234,3 @@ def _padded(tensor: Tensor, rows: NDArray[np.int64], block: int) -> Tensor:
     out = torch.zeros((block, *tensor.shape[1:]), dtype=dtype)
     out[: len(rows)] = tensor[torch.from_numpy(rows)]
     return out
-
-
-def _squares(rows: NDArray[Any]) -> Float64:
-    """Σ of squares of each row; relative error below 2⁻²⁸ for up to 2²⁴ numbers, in any order."""
-    squares: Float64 = rows[:, 0] ** 2 if rows.shape[1] == 1 else np.einsum("ij,ij->i", rows, rows)
-    return squares
