@@ -14,13 +14,14 @@ from typing import Literal
 from audits import gaussian, renyi
 from audits.errors import MisuseError
 from audits.verdict import ReleasableEvidence, Verdict
-from audits.views import EpsilonView, MeaningRow, epsilon_views, meaning, views
+from audits.views import Coalition, EpsilonView, MeaningRow, epsilon_views, meaning, views
 from dp.budget import gaussian_delta
 
 __all__ = [
     "AccountBudget",
     "Accounting",
     "CertificateNote",
+    "Coalition",
     "EpsilonView",
     "LocalFindings",
     "MeaningRow",
@@ -275,6 +276,8 @@ class ReportData:
         accounting: how the claim for each account adds up.
         scores: released evaluation.
         local: the site's own attack results, or None if they were not made.
+        coalitions: ε by the number of hospitals that work together with the coordinator; empty if it does not matter,
+            because every hospital adds all the noise that its patients need.
         signatures: sign-off block.
     """
 
@@ -294,6 +297,7 @@ class ReportData:
     accounting: tuple[Accounting, ...]
     scores: tuple[ReleasedScore, ...]
     local: LocalFindings | None
+    coalitions: tuple[Coalition, ...] = ()
     signatures: tuple[SignatureLine, ...] = (
         SignatureLine("Auditor"),
         SignatureLine("Data protection officer"),

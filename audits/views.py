@@ -11,7 +11,7 @@ from audits.ceilings import Ceiling
 from audits.errors import MisuseError
 from dp.budget import gaussian_delta
 
-__all__ = ["EpsilonView", "MeaningRow", "epsilon_views", "meaning", "views"]
+__all__ = ["Coalition", "EpsilonView", "MeaningRow", "epsilon_views", "meaning", "views"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,27 @@ class EpsilonView:
     mu: float | None
     epsilon_5: float
     epsilon_6: float
+    main: bool = False
+
+
+@dataclass(frozen=True)
+class Coalition:
+    """ε against the coordinator and some hospitals that pool their keys and their noise.
+
+    Attributes:
+        fewest: hospitals in it.
+        most: the same, or a larger number: then the row is that of the largest.
+        noise: variance that they cannot take off a sum ÷ variance that the claim counts on.
+        training: ε of a training patient at the claim's δ; None where nothing is proven.
+        holdout: ε of a hold-out patient, likewise.
+        main: this is the coalition that the study and the certificate speak of.
+    """
+
+    fewest: int
+    most: int
+    noise: float
+    training: float | None
+    holdout: float | None
     main: bool = False
 
 

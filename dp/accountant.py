@@ -285,8 +285,9 @@ def coalition(
     The study counts on h honest noise shares beside c colluders: an opened sum holds at least h + c uploads, all |R| of
     them in mode A (h = |R| − c), any t in mode B (h = t − c). Against k colluders h + c − k shares remain, and at least
     the victim's own; every multiplier is multiplied by √(shares/h). So row c is the headline, row 0 what outsiders
-    face, the last row what everyone else together faces: one site's own noise. Use the largest roster of the
-    study: there a single share is smallest.
+    face, the last row what everyone else together faces: one site's own noise. A study whose roster may change has to
+    take, for each k, the worst of its rosters: in mode A (|R| − k)/(|R| − c) of the noise remains, which for k < c is
+    least in the largest roster and for k > c in the smallest that has more than k sites.
 
     Args:
         history: of one study: its multipliers belong to `honest` shares.

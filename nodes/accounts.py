@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from dp import ledger
 from dp.budget import GDP_FILTER, Filter
@@ -24,9 +25,12 @@ from nodes.anchor import Anchor
 from nodes.balances import Line, line
 from nodes.config import SiteConfig
 from nodes.errors import BudgetTooSmall, ConfigError, StorageProblem, StudyStopped
-from nodes.records import Records, entry_of, row_of
+from nodes.ledger_rows import entry_of, row_of
 from nodes.store import SiteStore
-from nodes.study import Study
+
+if TYPE_CHECKING:
+    from nodes.records import Records
+    from nodes.study import Study
 
 __all__ = ["Accounts", "Line", "of"]
 
@@ -320,6 +324,8 @@ class Accounts:
 
     def records(self, study: Study) -> Records:
         """What the door of one run writes to."""
+        from nodes.records import Records  # noqa: PLC0415 -- who only asks the ledger does not load the protocol
+
         return Records(self, study, self._store)
 
     def charge(self, item: Upload | Plain, run_id: bytes, context: bytes, payload: bytes) -> None:

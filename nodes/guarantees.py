@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from audits.evidence import Claim
-from audits.report_data import Accounting, EpsilonView, epsilon_views, views
+from audits.report_data import Accounting, Coalition, EpsilonView, epsilon_views, views
 from dp import accountant
 from dp import search as dp_search
 from dp.budget import BudgetKind
@@ -16,9 +16,11 @@ from dp.events import UNIT_BITS, Event, NarrowEvent, PoissonEvent
 from dp.queries import Account
 from dp.slack import lattice_slack
 from nodes.study import Study
-from secagg.manifest import Noise
+from secagg.manifest import Mode, Noise
 
-__all__ = ["accounting", "claim", "epsilon_views_of"]
+__all__ = ["accounting", "claim", "coalitions_of", "epsilon_views_of"]
+
+_BEYOND = 3  # sizes beyond c that have a line of their own
 
 
 def claim(study: Study, account: Account) -> Claim:
@@ -54,6 +56,46 @@ def epsilon_views_of(study: Study, account: Account) -> tuple[EpsilonView, ...]:
         honest=honest,
         outside=outside,
     )
+
+
+def coalitions_of(study: Study) -> tuple[Coalition, ...]:
+    """State ε against the coordinator alone, and together with 1, 2, … of the hospitals, up to all but one.
+
+    | hospitals | roster | shares that remain |
+    |---|---|---|
+    | k ≤ c | the largest | h + c − k |
+    | k > c, mode A | the smallest that holds them and one more | its others |
+    | k > c, mode B | any | the victim's own: two sets of survivors need not share an honest member any more |
+
+    Empty for local noise, of which nobody can take anything off. A few sizes beyond c have a line of their own.
+    """
+    n, c, noise = len(study.sites), study.privacy.collusion, study.privacy.noise
+    if noise is not Noise.DISTRIBUTED:
+        return ()
+    sizes = [(k, k) for k in range(c + 1)]
+    if study.federation.mode is Mode.A:
+        sizes += [(k, k) for k in range(c + 1, min(c + _BEYOND + 1, n - 1))]
+    sizes.append((sizes[-1][1] + 1, n - 1))
+    return tuple(_coalition(study, fewest, most) for fewest, most in sizes)
+
+
+def _coalition(study: Study, fewest: int, most: int) -> Coalition:
+    n, c = len(study.sites), study.privacy.collusion
+    beyond = most > c
+    roster = max(study.federation.minimum_roster, most + 1) if beyond and study.federation.mode is Mode.A else n
+    honest = study.manifest().honest(roster)
+    training, holdout = (
+        accountant.coalition(
+            study.charges(account),
+            study.delta(account),
+            study.filter(account),
+            roster_size=roster,
+            honest=honest,
+            collusion=c,
+        )[-1 if beyond and study.federation.mode is Mode.B else most]
+        for account in (Account.TRAINING, Account.HOLDOUT)
+    )
+    return Coalition(fewest, most, training.shares / honest, training.epsilon, holdout.epsilon, main=most == c)
 
 
 def accounting(study: Study, account: Account) -> Accounting:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, cast
 
-from dp.chain import canonical
-from dp.errors import LedgerCorrupt
-from dp.ledger import Entry, Plain, Upload
+from dp.ledger import Plain, Upload
 from dp.queries import Query
 from nodes.errors import InternalError
-from nodes.store import LedgerRow, SiteStore, StoredSum
+from nodes.store import SiteStore, StoredSum
 from nodes.study import Study
 from secagg.messages import Sum, decode, encode
 from secagg.messages import Upload as MaskedUpload
@@ -18,7 +15,7 @@ from secagg.messages import Upload as MaskedUpload
 if TYPE_CHECKING:
     from nodes.accounts import Accounts
 
-__all__ = ["Records", "entry_of", "row_of"]
+__all__ = ["Records"]
 
 
 class Records:
@@ -57,24 +54,3 @@ class Records:
         if row is None:
             raise InternalError(f"sum {position} of study {self._study.name!r} is not kept here")
         return Sum(row.round, row.roster, row.survivors, row.words)
-
-
-def row_of(entry: Entry) -> LedgerRow:
-    """Return a ledger entry as the store keeps it."""
-    body = canonical(entry.body).decode()
-    return LedgerRow(entry.sequence, entry.previous, entry.kind, body, entry.at, entry.hash)
-
-
-def entry_of(row: LedgerRow) -> Entry:
-    """Return a stored ledger entry; its place and content are checked by `dp.ledger.fold`.
-
-    Raises:
-        LedgerCorrupt: its content is no object.
-    """
-    try:
-        body = json.loads(row.body)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise LedgerCorrupt(f"ledger entry {row.sequence}: its content is not what haemfed writes")
-    return Entry(row.sequence, row.previous, row.kind, body, row.at, row.hash)

@@ -108,6 +108,10 @@ class MemoryRecords:
         """Return a sum."""
         return self.sums[position]
 
+    def rounds(self) -> list[int]:
+        """Return the rounds of the sums."""
+        return [each.round for each in self.sums]
+
 
 class EmptyBook:
     """The ledger of a site without patients: empty, and its peers witness that; see `nodes.witnessing.Book`."""
@@ -197,17 +201,17 @@ class Rehearsal:
     def _site(self, study: Study, index: int, identity: Identity, coordinator: Coordinator, rows: Float64) -> Float64:
         pins, nonce = frozenset(study.identities()), os.urandom(32)
         client = Client(study.manifest(), index, identity, entropy=os.urandom, nonce=nonce, pins=pins)
-        name = study.sites[index - 1].name
+        name, records = study.sites[index - 1].name, MemoryRecords()
         session = Session(
             client,
             LoopbackLink(coordinator),
-            witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld()),
+            witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld(), sums=records.rounds),
             keep=lambda _snapshot: None,
             patience=_WAIT,
             now=time.monotonic,
             sleep=time.sleep,
         )
-        door = Door(study, client, session, MemoryRecords(), noise_secret=os.urandom(32))
+        door = Door(study, client, session, records, noise_secret=os.urandom(32))
         sums = [door(self._query(step), lambda row=row: row) for step, row in enumerate(rows)]  # type: ignore[misc] # bound
         session.farewell(Complete(index, client.transcript))
         session.wait_for_end(_WAIT)

@@ -27,7 +27,7 @@ from nodes.config import SiteConfig
 from nodes.daemon import LOCAL
 from nodes.enrolment import load_identity
 from nodes.errors import StudyInvalid
-from nodes.guarantees import accounting, epsilon_views_of
+from nodes.guarantees import accounting, coalitions_of, epsilon_views_of
 from nodes.places import Places
 from nodes.results import MODEL, Released, load_results, tool
 from nodes.store import SiteStore
@@ -213,6 +213,7 @@ def _report(
         accounting=tuple(accounting(study, account) for account in Account),
         scores=scores(released),
         local=_local(Places(config.paths), study),
+        coalitions=coalitions_of(study),
     )
 
 

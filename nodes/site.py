@@ -133,6 +133,7 @@ def run_study(
             accounts,
             nonce=nonce,  # the same: peers upload only with the very process that they have answered
             held=store,
+            sums=partial(store.summed_rounds, study.run_id),
             last_round=client.last_round,
             confirmed=lambda seen: accounts.mark_witnessed(study.run_id, seen),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import TYPE_CHECKING
 
 from dp.errors import ConfigError as DPConfigError
 from dp.errors import UnknownEvent
@@ -13,7 +14,9 @@ from dp.ledger import State
 from dp.limits import check_room
 from nodes.balances import Line, line
 from nodes.errors import ConfigError
-from nodes.study import Study
+
+if TYPE_CHECKING:
+    from nodes.study import Study
 
 __all__ = ["Outlook", "of_study", "outlook", "release"]
 

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from dp.chain import Link, canonical
 from nodes.notes import NOTE
+from nodes.windows import Placed
 from secagg.encoding import Value, dec, enc
 from secagg.errors import MalformedMessage
 
@@ -44,11 +45,11 @@ OBJECTION: Final = "ledger-objection"
 MOST_PAGES: Final = 64
 """Questions over which one chain of links is spread at most: far more than 50,000 entries."""
 _DIGEST, _SIGNATURE = 32, 64
-_MOST: Final = 2**63  # entries of a ledger, and round numbers
+_MOST: Final = 2**63  # entries of a ledger, round numbers, stages
 _ROOM: Final = NOTE - (1 << 16) - 1024  # octets for links, beside the longest statement and everything else
 _QUESTION: Final = "haemfed/witness-question/v1"
 _MORE: Final = "haemfed/witness-more/v1"
-_RECEIPT: Final = "haemfed/witness-receipt/v1"
+_RECEIPT: Final = "haemfed/witness-receipt/v2"
 _OBJECTION: Final = "haemfed/witness-objection/v1"
 
 
@@ -107,21 +108,23 @@ class Receipt:
     Args:
         nonce: of the question.
         digest: SHA-256 of the statement.
-        round: largest round number of this run for which the answering site may have uploaded together with another
-            process of the asking site.
+        last: the last round of this run for which the answering site may have uploaded together with another process of
+            the asking site, and the stage that this round was in.
         by: session nonce of the answering process.
-        signature: by the answering site's identity, over nonce, digest, the asking site's identity, round and `by`.
+        signature: by the answering site's identity, over nonce, digest, the asking site's identity, round, stage,
+            start and `by`.
     """
 
     nonce: bytes
     digest: bytes
-    round: int
+    last: Placed
     by: bytes
     signature: bytes = field(repr=False)
 
     def encode(self) -> bytes:
         """Return the note."""
-        return enc(_RECEIPT, self.nonce, self.digest, self.round, self.by, self.signature)
+        last = (self.last.round, self.last.stage, self.last.start)
+        return enc(_RECEIPT, self.nonce, self.digest, *last, self.by, self.signature)
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,10 @@ def _note(label: str, nonce: bytes, first: bytes, rest: Sequence[Value]) -> Witn
                 return Question(nonce, first, own, asked, page, count, whole) if len(whole) == len(links) else None
         case [int(page)] if label == _MORE:
             return More(nonce, first, page) if len(first) == _DIGEST and page < MOST_PAGES else None
-        case [int(number), bytes(by), bytes(own)] if label == _RECEIPT:
-            if len(first) == _DIGEST and len(by) == NONCE and len(own) == _SIGNATURE and number < _MOST:
-                return Receipt(nonce, first, number, by, own)
+        case [int(number), int(stage), int(start), bytes(by), bytes(own)] if label == _RECEIPT:
+            sized = len(first) == _DIGEST and len(by) == NONCE and len(own) == _SIGNATURE
+            if sized and max(number, stage, start) < _MOST:
+                return Receipt(nonce, first, Placed(number, stage, start), by, own)
         case [bytes(own), bytes(shown)] if label == _OBJECTION and len(own) == len(shown) == _SIGNATURE:
             return Objection(nonce, first, own, shown)
     return None

@@ -30,8 +30,8 @@ copy that *goes on* from where the other one began (taken after the reservation)
 round number at most one sum opens that has this site in it. The nonce of a question is the session nonce under which
 the asking process stands in a roster, and a site **uploads for a roster only if, for every other member of it, that
 nonce is of the last question that it has answered with a receipt in this process**, and only with the receipts of a
-quorum that have not ruled the round number out. Take two processes of one site, A and B, both ready, each for rosters
-of its own, B the one whose ledger is longer:
+quorum that the round *follows* (`nodes.windows.Placed`): a larger number, and no stage begun again. Take two processes
+of one site, A and B, both ready, each for rosters of its own, B the one whose ledger is longer:
 
 * A peer that has answered B answers A never again: A's statement is behind the one that it holds. Nor does it upload
   with A: B's is the last nonce that it has answered. These are at least q − c honest peers, so at most n − 1 − q honest
@@ -39,8 +39,8 @@ of its own, B the one whose ledger is longer:
 * A sum with A in it needs the uploads of m − 1 − c honest peers, m = n_min in mode A and t in mode B. The bounds of a
   manifest give n − 1 − q < m − 1 − c, for all n and c: after B is ready no sum with A can open, and for every one that
   has opened before, an honest peer has first uploaded and then answered B.
-* That peer's receipt to B says so: its `round` is at least the number of that round. B counts a receipt for later
-  rounds only.
+* That peer's receipt to B says so: it names that round or one that follows it, with the stage. B counts a receipt only
+  for rounds that follow. So all sums, with A and with B, follow one another, and no stage has more than its uploads.
 
 Sans-IO: notes go in and come out; the held statements are in the store that is handed in.
 Source: docs/reference/witness-protocol.md, which specifies every octet.
@@ -51,13 +51,15 @@ from __future__ import annotations
 import hmac
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from operator import attrgetter
 
 from dp.chain import Link
 from dp.errors import DPError, ForkedLedger, RollbackDetected
 from dp.witness import Statement, extends, quorum
 from nodes.store import WitnessedRow
 from nodes.study import Study
+from nodes.windows import Placed, place
 from nodes.witness_notes import (
     OBJECTION,
     QUESTION,
@@ -80,6 +82,8 @@ from secagg.messages import Step
 
 __all__ = ["Book", "Held", "Objected", "Peer", "Witnessing", "witnessing"]
 
+_ROUND = attrgetter("round")
+
 
 class Witnessing:
     """One start of one site's process: is our ledger the one that our peers know, and what do we know of theirs?
@@ -92,6 +96,7 @@ class Witnessing:
         peers: the other members of the study by index, pinned ones only.
         quorum: receipts that are needed; `dp.witness.quorum`.
         nonce: the session nonce of this process's `secagg.client.Client`; in memory only.
+        place: returns where a round stands in the study, after the sums that this site keeps by now.
         last_round: largest round number that this site had opened before this start of its process.
         held: what this site holds of its peers' ledgers.
         confirmed: called with the statement when the quorum is there, before this party is ready.
@@ -108,6 +113,7 @@ class Witnessing:
         quorum: int,
         nonce: bytes,
         held: Held,
+        place: Callable[[int], Placed],
         last_round: int = 0,
         confirmed: Callable[[Statement], None] = lambda _: None,
     ) -> None:
@@ -123,11 +129,12 @@ class Witnessing:
         self._quorum = quorum
         self._nonce = nonce
         self._held = held
-        self._receipts: dict[int, int] = {}  # member → round number up to which its receipt does not count
+        self._receipts: dict[int, Placed] = {}  # member → round that has to be followed for its receipt to count
         self._by: dict[int, bytes] = {}  # member → nonce of its process that gave us the last receipt
         self._answered: dict[int, bytes] = {}  # member → nonce of its last question that this process has answered
-        self._last_round = last_round
-        self._uploads: defaultdict[int, dict[bytes, int]] = defaultdict(dict)  # member → nonce → last round with it
+        self._place = place
+        self._before = place(last_round)  # behind every round of before: this site has kept no fewer sums since
+        self._uploads: defaultdict[int, dict[bytes, Placed]] = defaultdict(dict)  # member → nonce → last round with it
         self._collected = Collected()
         self._pages: dict[int, tuple[tuple[Link, ...], ...]] = {}  # what a member lacks of our links
         self._hurried: set[tuple[int, int]] = set()  # (member, page) that went out of turn since the last `questions`
@@ -147,7 +154,8 @@ class Witnessing:
 
     def admits(self, step: Step) -> bool:
         """Whether this site may upload for a step: the receipts count for its round, and every nonce is answered."""
-        counted = sum(round_ < step.round for round_ in self._receipts.values())
+        here = self._place(step.round)
+        counted = sum(here.follows(last) for last in self._receipts.values())
         known = all(
             hmac.compare_digest(self._nonce if member == self._member else self._answered.get(member, b""), nonce)
             for member, nonce in step.roster
@@ -156,8 +164,9 @@ class Witnessing:
 
     def uploaded(self, step: Step) -> None:
         """Note that an upload for this step leaves now: receipts to other processes of its members must say so."""
+        here = self._place(step.round)
         for member, nonce in step.roster:
-            self._uploads[member][nonce] = max(step.round, self._uploads[member].get(nonce, 0))
+            self._uploads[member][nonce] = here  # rounds only grow
 
     @property
     def objections(self) -> tuple[Objected, ...]:
@@ -234,7 +243,7 @@ class Witnessing:
                 return [(member, answer) for answer in answers]
             case Receipt() as receipt if receipt.nonce == self._nonce and receipt.digest == digest(self._octets):
                 # Our own key in it: a receipt is for one asker and no other.
-                values = (receipt.nonce, receipt.digest, self._identity.public, receipt.round, receipt.by)
+                values = (receipt.nonce, receipt.digest, self._identity.public, *astuple(receipt.last), receipt.by)
                 if _signed(peer.identity, receipt.signature, peer.name, RECEIPT, *values):
                     self._count(member, receipt)
             case More() as more if more.nonce == self._nonce and more.digest == digest(self._octets):
@@ -252,7 +261,7 @@ class Witnessing:
         if member not in self._receipts and len(self._receipts) + 1 == self._quorum and not self._objected:
             self._confirmed(self._statement)
         # Whoever has answered us does not upload with another process of ours any more: its first answer stays true.
-        self._receipts[member] = min(receipt.round, self._receipts.get(member, receipt.round))
+        self._receipts[member] = min(receipt.last, self._receipts.get(member, receipt.last), key=_ROUND)
         self._by[member] = receipt.by
 
     def _question(self, member: int, page: int = 0) -> bytes:
@@ -293,10 +302,11 @@ class Witnessing:
         if row is None or row.sequence < stated.sequence:
             self._held.witness(WitnessedRow(peer.identity, stated.sequence, question.statement, question.signature))
         self._answered[member] = question.nonce
-        others = (number for nonce, number in self._uploads[member].items() if nonce != question.nonce)
-        round_ = max(self._last_round, *others, 0)
-        signature = self._identity.sign(RECEIPT, question.nonce, named, peer.identity, round_, self._nonce)
-        return [Receipt(question.nonce, named, round_, self._nonce, signature).encode()]
+        others = (upload for nonce, upload in self._uploads[member].items() if nonce != question.nonce)
+        last = max((self._before, *others), key=_ROUND)
+        values = (question.nonce, named, peer.identity, *astuple(last), self._nonce)
+        signature = self._identity.sign(RECEIPT, *values)
+        return [Receipt(question.nonce, named, last, self._nonce, signature).encode()]
 
     def _weigh(self, member: int, peer: Peer, objection: Objection) -> list[bytes]:
         """Compare our own ledger with a statement that we have signed ourselves; the peer's opinion does not count."""
@@ -333,6 +343,7 @@ def witnessing(
     *,
     nonce: bytes,
     held: Held,
+    sums: Callable[[], Sequence[int]],
     last_round: int = 0,
     confirmed: Callable[[Statement], None] = lambda _: None,
 ) -> Witnessing:
@@ -346,6 +357,7 @@ def witnessing(
         book: its ledger, with the study's reservation in it.
         nonce: the session nonce of this process's `secagg.client.Client`; in memory only.
         held: what it holds of its peers' ledgers.
+        sums: returns the round numbers of the sums that this site keeps by now.
         last_round: largest round number that this site had opened before this start of its process.
         confirmed: see `Witnessing`.
 
@@ -367,6 +379,7 @@ def witnessing(
         quorum=needed,
         nonce=nonce,
         held=held,
+        place=lambda number: place(study.stages, sums(), number),
         last_round=last_round,
         confirmed=confirmed,
     )

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import cohorts
+from benchmarks import cohorts, sections
 from benchmarks.calibrate import Calibration
 from benchmarks.cohorts import CohortMissing, split
 from benchmarks.dp import attacks, federation, run, utility
@@ -28,6 +28,7 @@ from models.data import SurvivalData
 from models.plan import Spec
 from models.presets import Preset, preset
 from models.training import fit, initial_weights
+from tests.sweeps import examples
 
 torch.set_num_threads(1)
 
@@ -107,7 +108,7 @@ def test_fedavg_of_equal_sites_without_noise_is_one_site(monkeypatch: pytest.Mon
 
 
 @given(patients=st.integers(10, 3000), hospitals=st.integers(1, 16), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_every_patient_is_dealt_once_and_hospitals_are_unequal(patients: int, hospitals: int, seed: int) -> None:
     parts = split(patients, hospitals, np.random.default_rng(seed))
     sizes = [len(part) for part in parts]
@@ -191,7 +192,7 @@ def test_a_section_that_cannot_run_is_listed_and_keeps_its_reason() -> None:
         Row("4.2", "x", 1.0, "times"),
         Row("plan", "y", 0.1, "C-index"),
     ]
-    found = run.listed(rows, {"4.7": "no cohorts: give --data"})
+    found = sections.listed(rows, {"4.7": "no cohorts: give --data"})
 
     assert [row["figure"] for row in found] == ["4.2", "4.7", "4.10", "plan"]
     assert found[1]["value"] is None
@@ -201,26 +202,36 @@ def test_a_section_that_cannot_run_is_listed_and_keeps_its_reason() -> None:
 
 def test_figures_are_in_order() -> None:
     figures = ["4.10", "4.6j", "plan", "4.6b", "4.2", "4.6a", "4.1"]
-    assert sorted(figures, key=run.place) == ["4.1", "4.2", "4.6a", "4.6b", "4.6j", "4.10", "plan"]
+    assert sorted(figures, key=sections.place) == ["4.1", "4.2", "4.6a", "4.6b", "4.6j", "4.10", "plan"]
 
 
 def test_every_claim_has_a_section() -> None:
-    claims = {figure.rstrip("abcdefghij") for figures in run.SECTIONS.values() for figure in figures} - {"plan"}
+    claims = {
+        figure.rstrip("abcdefghij") for section in run.BENCHMARK.sections.values() for figure in section.figures
+    } - {"plan"}
     assert claims == {f"4.{number}" for number in range(1, 12)}
+
+
+@pytest.mark.parametrize(
+    ("figure", "section"),
+    [("4.1", "steps"), ("4.1c", "steps"), ("4.6a", "exact"), ("4.6c", "equivalence"), ("4.10", "pairs"), ("9.9", None)],
+)
+def test_a_figure_belongs_to_its_section(figure: str, section: str | None) -> None:
+    assert sections.section_of(run.BENCHMARK, figure) == section
 
 
 def test_times_become_units() -> None:
     taken = Calibration(0.5, 1.5)
-    assert run.in_units(Row("4.5", "x", 2.0, "CPU s", 3.0, "lower"), taken) == Row(
+    assert sections.in_units(Row("4.5", "x", 2.0, "CPU s", 3.0, "lower"), taken) == Row(
         "4.5", "x", 2.0, "s-eq", 3.0, "lower"
     )
-    assert run.in_units(Row("4.1", "x", 2.0, "times"), taken).unit == "times"
+    assert sections.in_units(Row("4.1", "x", 2.0, "times"), taken).unit == "times"
 
 
 def test_tests_that_are_not_there_are_not_measured() -> None:
-    with pytest.raises(attacks.NotThere, match=r"tests/dp/absent\.py is not in this checkout"):
+    with pytest.raises(sections.NotThere, match=r"tests/dp/absent\.py is not in this checkout"):
         attacks._function("tests.dp.absent", "run")
-    with pytest.raises(attacks.NotThere, match="has no function"):
+    with pytest.raises(sections.NotThere, match="has no function"):
         attacks._function("tests.dp.conftest", "run_nothing")
 
 

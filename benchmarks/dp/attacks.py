@@ -7,15 +7,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from benchmarks.report import Row
+from benchmarks.sections import NotThere
 
-__all__ = ["NotThere", "mutants", "pairs"]
+__all__ = ["mutants", "pairs"]
 
 SEED: Final = 20260204
 PAIRS: Final = 100_000
-
-
-class NotThere(Exception):  # noqa: N818 - as in NotInstallable
-    """The tests that a figure comes from are not in this checkout."""
 
 
 def pairs(*, quick: bool) -> list[Row]:

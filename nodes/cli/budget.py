@@ -92,7 +92,6 @@ def what_if(
 ) -> None:
     """Say what a study would do to the accounts; nothing is recorded."""
     from nodes import accounts
-    from nodes import study as studies
     from nodes.errors import ConfigError
     from nodes.files import read
     from nodes.store import SiteStore
@@ -101,7 +100,11 @@ def what_if(
     settings = options.site(config)
     if study is not None and (multiplier or uploads):
         raise ConfigError("what-if takes a study file, or --multiplier and --uploads, not both")
-    plan = studies.parse(read(study), str(study)).study if study is not None else None
+    plan = None
+    if study is not None:
+        from nodes import study as studies
+
+        plan = studies.parse(read(study), str(study)).study
     charges = release(kind, multiplier, uploads, sampling_probability) if plan is None else ()
     with SiteStore(settings.paths.database) as store:
         state = accounts.of(settings, store, options.now).state

@@ -192,8 +192,12 @@ class SiteStore(Store):
 
     def last_summed_round(self, run_id: bytes) -> int:
         """Return the round of the last applied sum; 0 if none."""
+        return max(self.summed_rounds(run_id), default=0)
+
+    def summed_rounds(self, run_id: bytes) -> list[int]:
+        """Return the rounds of all applied sums, in order."""
         with self._database.read() as connection:
-            return connection.scalar(select(func.max(Sum.round)).where(Sum.run_id == run_id)) or 0
+            return list(connection.scalars(select(Sum.round).where(Sum.run_id == run_id).order_by(Sum.position)))
 
     def add_sum(self, run_id: bytes, new: StoredSum) -> None:
         """Keep a verified sum as it was broadcast; keeping the identical sum again changes nothing.

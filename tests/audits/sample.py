@@ -19,6 +19,7 @@ from audits.report_data import (
     AccountBudget,
     Accounting,
     CertificateNote,
+    Coalition,
     LocalFindings,
     ReleasedScore,
     ReportData,
@@ -241,4 +242,12 @@ def report(found: ReleasableEvidence | None = None, name: str = "research") -> R
             worst_records=10,
             notes=("One hospital alone is too small for a firm statement; read the certificate part first.",),
         ),
+        coalitions=tuple(
+            Coalition(k, k, (6 - k) / 5, *(_weaker(each.mu, (6 - k) / 5) for each in (training, holdout)), main=k == 1)
+            for k in range(6)
+        ),
     )
+
+
+def _weaker(mu: float, noise: float) -> float:
+    return gaussian.epsilon_of(mu / math.sqrt(noise), gaussian_delta(1e-5))

@@ -34,6 +34,7 @@ from audits.errors import (
 )
 from audits.verdict import Outcome, decide, withheld
 from tests.audits.sample import ARTEFACT, FACTS, ISSUED, evidence
+from tests.sweeps import examples
 
 RESEARCH = policy.load("research")
 EVIDENCE = evidence()
@@ -204,7 +205,7 @@ def test_authentic_is_not_pass() -> None:
         require_pass(found)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_changed_byte_is_a_refused_certificate(data: st.DataObject) -> None:
     raw = bytearray(DOUBLE)
@@ -234,7 +235,7 @@ json_like = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(json_like, st.sampled_from(["payload", "payloadType", "signatures", None]))
 def test_anything_else_is_refused_without_a_crash(value: Any, place: Any) -> None:
     outer = json.loads(DOUBLE)

@@ -90,6 +90,7 @@ def test_the_correct_trainer_is_not_rejected(seed: int) -> None:
     assert found.multiplier.estimate == pytest.approx(17.0, rel=0.03)
 
 
+@pytest.mark.slow
 def test_false_alarms_are_as_rare_as_promised() -> None:
     rejected = sum(not checked(MemoryPath(seed=1000 + seed, length=40), rounds=12).conforms for seed in range(120))
     assert rejected <= 2  # 0.12 expected; P(more than 2) < 3e-4

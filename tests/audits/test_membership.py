@@ -48,6 +48,7 @@ def test_every_record_is_in_half_of_the_shadows() -> None:
             half_masks(bad, 5, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_an_overfitted_model_is_found_and_one_that_saw_nobody_is_not(sides: Any, leaky: Any) -> None:
     assert leaky.shadows == 32
     for result in leaky.results[1:]:

@@ -10,6 +10,7 @@ from audits.roc import delong
 from audits.sensitivity import joined
 from models.data import SurvivalData
 from tests.audits.cohorts import DICTIONARY, GRID, RECIPE, Truth, patients, references, trained
+from tests.sweeps import thinned
 
 BINS = ScoreBins()
 
@@ -24,7 +25,7 @@ def extremes() -> list[SurvivalData]:
     return [one, with_x(1e9), with_x(-1e9), with_x(np.nan), forever]
 
 
-@pytest.mark.parametrize("extra", extremes())
+@pytest.mark.parametrize("extra", thinned(extremes(), 3))
 def test_an_adversarial_patient_moves_no_other_score(extra: SurvivalData) -> None:
     """The reason for non-private references: with shadows of the patients themselves, 85 of 200 moved."""
     cohort = patients(60, 5)
@@ -59,6 +60,7 @@ def test_the_attack_finds_an_overfitted_model_and_clears_a_model_that_saw_nobody
     assert clean.low < 0.5 < clean.high
 
 
+@pytest.mark.slow
 def test_the_positive_control_has_power_and_needs_no_patient() -> None:
     control = positive_control(references(), Truth(), BINS, alpha=0.05)
     assert control.low > 0.7

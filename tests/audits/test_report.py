@@ -10,7 +10,7 @@ import pytest
 
 from audits import report
 from audits.errors import MisuseError
-from audits.report_data import AccountBudget, epsilon_views, meaning
+from audits.report_data import AccountBudget, Coalition, epsilon_views, meaning
 from tests.audits.sample import evidence
 from tests.audits.sample import report as sample
 
@@ -143,6 +143,22 @@ def test_views_when_some_of_the_roster_may_be_missing_from_the_sum() -> None:
     for impossible in (0, 8):
         with pytest.raises(MisuseError):
             epsilon_views(0.5, roster=9, collusion=2, honest=impossible)
+
+
+def test_every_coalition_has_a_line() -> None:
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", PAGE))
+    for line in (
+        "The coordinator alone 120 % 1.80 1.74",
+        "The coordinator and 1 hospital, as claimed 100 % 1.99",
+        "The coordinator and 3 hospitals 60 % 2.65",
+        "The coordinator and 5 hospitals 20 % 4.98",
+    ):
+        assert line in text, line
+    ranged = report.render_html(replace(DATA, coalitions=(Coalition(2, 4, 0.25, 5.0, None),)))
+    assert "The coordinator and 2 to 4 hospitals</td>" in ranged
+    assert "not bounded" in ranged
+    local = report.render_html(replace(DATA, coalitions=()))
+    assert "the claim holds however many others work together" in local
 
 
 def test_budgets() -> None:

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import roc_auc_score
 
 from audits.errors import MisuseError
 from audits.interval import clopper_pearson
@@ -14,8 +13,11 @@ from audits.roc import delong, operating_point
 scores = st.lists(st.integers(-5, 5), min_size=2, max_size=40).map(lambda xs: np.array(xs, dtype=np.float64))
 
 
+@pytest.mark.slow
 @given(scores, scores)
 def test_area_equals_sklearns(members: np.ndarray, nonmembers: np.ndarray) -> None:
+    from sklearn.metrics import roc_auc_score  # a second to load: not in every run
+
     labels = np.r_[np.ones(members.size), np.zeros(nonmembers.size)]
     interval = delong(members, nonmembers, 0.05)
     assert interval.estimate == pytest.approx(roc_auc_score(labels, np.r_[members, nonmembers]))

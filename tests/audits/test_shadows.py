@@ -10,6 +10,7 @@ from models.losses import Batch, PiecewiseExponential
 from tests.audits.cohorts import GRID, RECIPE, Truth, patients
 
 
+@pytest.mark.slow
 def test_training_reaches_the_optimum_that_a_single_model_reaches() -> None:
     """A linear model, fitted by L-BFGS on the loss of `models.losses`, is the oracle."""
     data = patients(300, 8)

@@ -5,6 +5,8 @@ from dp.calibration import split_budget
 from dp.events import Account, GaussianEvent
 from dp.ledger import (
     Entry,
+    Grant,
+    Recover,
     Reserve,
     Stage,
     State,
@@ -47,3 +49,15 @@ def reservation(number: int = 1, uploads: int = 66) -> Reserve:
 
 def upload(round_number: int, event: GaussianEvent = GRADIENT, number: int = 1, study: str = STUDY) -> Upload:
     return Upload(study, run_id(number), round_number, f"{round_number:064x}", event)
+
+
+GRANTED = Grant(TRAINING, 2.0, 1e-5).body()
+RECOVERED = Recover().body()
+
+
+def granted() -> Book:
+    """A ledger whose two accounts may spend ε = 2 each."""
+    book = Book()
+    book.add(Grant(TRAINING, 2.0, 1e-5))
+    book.add(Grant(HOLDOUT, 2.0, 1e-5))
+    return book

@@ -7,6 +7,7 @@ import pytest
 
 from dp.events import ACCOUNT_OF
 from dp.queries import Keystream, Query
+from tests.dp.books import Book, granted
 
 
 class MakeQuery(Protocol):
@@ -34,3 +35,8 @@ def query() -> MakeQuery:
         return Query(**fields)  # type: ignore[arg-type]  # a test's shorthand
 
     return make
+
+
+@pytest.fixture
+def book() -> Book:
+    return granted()

@@ -17,6 +17,7 @@ from dp.budget import GDP_FILTER, Budget, BudgetKind, Filter, gaussian_delta
 from dp.calibration import split_budget, uploads_for
 from dp.errors import AccountantsDisagree, BudgetOfAnotherKind, MisuseError
 from dp.events import Account, GaussianEvent, NarrowEvent, event
+from tests.sweeps import examples, thinned
 
 
 def gradient(z: float) -> GaussianEvent:
@@ -40,7 +41,7 @@ def test_epsilon_is_that_of_dp_accounting_and_of_exact_arithmetic(mu: float, del
             assert exact == pytest.approx(delta, rel=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(epsilon=st.floats(1e-3, 100), delta=st.floats(1e-12, 0.1))
 def test_mu_and_epsilon_are_inverse_and_round_to_the_safe_side(epsilon: float, delta: float) -> None:
     mu = gdp.mu(epsilon, delta)
@@ -90,7 +91,7 @@ HISTORIES = [
 ]
 
 
-@pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.parametrize("history", thinned(HISTORIES, 3))
 def test_the_accountants_agree(history: list[tuple[GaussianEvent, int]]) -> None:
     delta = 1e-5
     found = statement(history, delta)
@@ -304,7 +305,7 @@ def test_a_patient_of_two_hospitals() -> None:
 # --- budgets and calibration -----------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     epsilon=st.floats(0.05, 20),
     delta=st.sampled_from([1e-5, 1e-6, 1e-9]),

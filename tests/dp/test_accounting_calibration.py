@@ -13,11 +13,12 @@ from dp.budget import GDP_FILTER, Budget, BudgetKind, Filter
 from dp.calibration import multiplier_for, narrow_multiplier_for, split_budget, suggested_order
 from dp.errors import BudgetOfAnotherKind, ConfigError
 from dp.events import Account, NarrowEvent, event
+from tests.sweeps import examples
 
 RDP16 = Filter(BudgetKind.RDP, 16)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     order=st.integers(4, 64),
     share=st.floats(0.05, 0.95),

@@ -16,6 +16,7 @@ from dp.budget import GDP_FILTER, LATTICE_SHARE, Budget, BudgetKind, Filter
 from dp.discrete_gaussian import SHARE_VARIANCE
 from dp.errors import MisuseError
 from dp.slack import TV_CONSTANT, lattice_slack
+from tests.sweeps import examples
 
 Reals = NDArray[np.float64]
 RDP16 = Filter(BudgetKind.RDP, 16)
@@ -64,7 +65,7 @@ def test_the_likelihoods_differ_as_the_expansion_says(sigma: float) -> None:
     assert np.abs(ratio - (z**2 - 1) / (24 * sigma**2)).max() <= (z**4 + 1).max() / (100 * sigma**4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(mu=st.floats(0.05, 3), eta=st.floats(1e-6, 1e-2), epsilon=st.floats(0.1, 20))
 def test_a_shift_of_epsilon_costs_at_most_what_is_charged(mu: float, eta: float, epsilon: float) -> None:
     """δ(ε − 2η) ≤ δ(ε) + 2η·P(loss > ε − 2η)."""

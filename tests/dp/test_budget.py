@@ -12,6 +12,7 @@ from dp import gdp, narrow, rdp
 from dp.budget import GDP_FILTER, LATTICE_SHARE, Budget, BudgetKind, Filter, check_delta, epsilon_of, gaussian_delta
 from dp.errors import BudgetOfAnotherKind, ConfigError, MisuseError
 from dp.events import Account, GaussianEvent, NarrowEvent, PoissonEvent, event
+from tests.sweeps import examples
 
 UNIT = 2**64
 RDP8 = Filter(BudgetKind.RDP, 8)
@@ -51,7 +52,7 @@ def test_narrow_lanes_have_no_cost_above_their_variance() -> None:
         Filter(BudgetKind.RDP, 65).units(quiet)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(rule=filters, epsilon=st.floats(0.01, 100), delta=deltas)
 def test_a_budget_and_the_epsilon_of_what_it_admits(rule: Filter, epsilon: float, delta: float) -> None:
     units = rule.largest(epsilon, delta)

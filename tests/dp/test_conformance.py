@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ class WithLedgers(Rehearsal):
             accounts.open(study)
             witness = witnessing(
                 study, name, identity, pins, accounts, nonce=nonce, held=store,
+                sums=partial(store.summed_rounds, study.run_id),
                 confirmed=lambda seen: accounts.mark_witnessed(study.run_id, seen),
             )  # fmt: skip
             session = Session(

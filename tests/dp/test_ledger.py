@@ -40,8 +40,10 @@ from tests.dp.books import (
     BRESLOW,
     CONCORDANCE,
     GRADIENT,
+    GRANTED,
     HOLDOUT,
     NOON,
+    RECOVERED,
     STUDY,
     TRAINING,
     Book,
@@ -50,14 +52,7 @@ from tests.dp.books import (
     run_id,
     upload,
 )
-
-
-@pytest.fixture
-def book() -> Book:
-    book = Book()
-    book.add(Grant(TRAINING, 2.0, 1e-5))
-    book.add(Grant(HOLDOUT, 2.0, 1e-5))
-    return book
+from tests.sweeps import examples
 
 
 def test_a_whole_study(book: Book) -> None:
@@ -200,9 +195,7 @@ def test_time_is_utc(book: Book, at: str) -> None:
         book.add(reservation(), at)
 
 
-GRANTED = Grant(TRAINING, 2.0, 1e-5).body()
 RESERVED = reservation().body()
-RECOVERED = Recover().body()
 
 
 @pytest.mark.parametrize(
@@ -308,7 +301,7 @@ def test_the_hash_is_pinned() -> None:
     assert entry.hash == "c9511c284131132252771eff980cb08bb32247877ecab707cbfa2e91efe27bf8"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_any_edit_without_the_hash_is_seen(data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(LONG.entries) - 1))
@@ -348,7 +341,7 @@ def test_a_removed_entry_is_seen(place: int) -> None:
         fold(LONG.entries[:place] + LONG.entries[place + 1 :])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(order=st.permutations(range(len(LONG.entries))))
 def test_a_reordered_ledger_is_seen(order: list[int]) -> None:
     if list(order) == sorted(order):
@@ -463,7 +456,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(actions)
 def test_no_history_under_counts_or_overdraws(steps: list[tuple[str, int, int]]) -> None:
     """Against a ledger that keeps nothing but a list of uploads and the largest grant."""

@@ -38,8 +38,10 @@ from tests.dp.books import (
     BRESLOW,
     CONCORDANCE,
     GRADIENT,
+    GRANTED,
     HOLDOUT,
     NOON,
+    RECOVERED,
     STUDY,
     TRAINING,
     Book,
@@ -47,18 +49,6 @@ from tests.dp.books import (
     run_id,
     upload,
 )
-
-GRANTED = Grant(TRAINING, 2.0, 1e-5).body()
-RECOVERED = Recover().body()
-
-
-@pytest.fixture
-def book() -> Book:
-    book = Book()
-    book.add(Grant(TRAINING, 2.0, 1e-5))
-    book.add(Grant(HOLDOUT, 2.0, 1e-5))
-    return book
-
 
 # --- kinds of budget, limits, resumed runs ---------------------------------------------------------
 

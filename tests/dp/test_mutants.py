@@ -23,12 +23,7 @@ ELSEWHERE = ("path:", "noise:no_neighbour_moves")
 """Properties that other files try in every run, with more of the same: here when there is time."""
 
 LIGHT = ("numpy", "pytest", "scipy.special")
-ALWAYS = (
-    "the hash leaves out the time",
-    "a closed run gets its uploads back",
-    "recovery takes the least that was seen",
-    "the head of a fork is accepted",
-)
+ALWAYS = ("a closed run gets its uploads back", "the head of a fork is accepted")
 """Bugs in files that need no large library: they are planted in every run."""
 
 

@@ -16,6 +16,7 @@ from dp.events import ACCOUNT_OF
 from dp.noise_shares import SHARE_BOUND, SHARE_VARIANCE, decode, draw, encode, lattice
 from dp.queries import Keystream, Query
 from dp.rows import clipped_rows
+from tests.sweeps import examples
 
 from .conftest import MakeQuery
 
@@ -25,7 +26,7 @@ def test_constants() -> None:
     assert SHARE_BOUND == 1024 * (32**5 - 1) // 31
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     length=st.integers(1, 2**20),
     sensitivity=st.floats(1e-6, 1e6),
@@ -207,7 +208,7 @@ def test_the_noise_of_a_full_roster(query: MakeQuery, keystream: Keystream) -> N
     assert found.noise_std(q, 6) == pytest.approx(17.3 * 3.0 * (6 / 5) ** 0.5, rel=1e-4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 40), d=st.integers(1, 30), bound=st.floats(1e-3, 1e3))
 def test_lattice_sensitivity_of_neighbouring_hospitals(seed: int, n: int, d: int, bound: float) -> None:
     """From the rows of a hospital to its integers, one patient moves at most what is accounted."""
@@ -247,7 +248,7 @@ def test_known_share() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     length=st.integers(1, 2**16), multiplier=st.floats(0.5, 1e3), cap=st.integers(1, 5000), roster=st.integers(1, 24)
 )

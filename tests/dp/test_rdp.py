@@ -15,6 +15,7 @@ from scipy import integrate
 
 from dp import gdp, rdp
 from dp.errors import MisuseError
+from tests.sweeps import examples
 
 orders = st.integers(2, 256)
 
@@ -30,7 +31,7 @@ def exact(order: int, z: float, q: float) -> mpmath.mpf:
         return mpmath.log(total) / (order - 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(order=orders, z=st.floats(0.05, 1e6), q=st.floats(1e-9, 0.999999))
 def test_never_below_the_exact_value_and_close_above(order: int, z: float, q: float) -> None:
     truth = exact(order, z, q)
@@ -89,7 +90,7 @@ def test_the_lattice_has_the_divergence_of_the_line(order: int, sigma: float, sh
     assert math.log((without * np.exp((1 - order) * log_ratio)).sum()) / (order - 1) <= found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(order=orders, z=st.floats(0.1, 100), q=st.floats(1e-4, 0.99), factor=st.floats(1.01, 10))
 def test_more_noise_and_smaller_samples_cost_less(order: int, z: float, q: float, factor: float) -> None:
     found = rdp.poisson_gaussian(order, z, q)
@@ -99,7 +100,7 @@ def test_more_noise_and_smaller_samples_cost_less(order: int, z: float, q: float
     assert found <= order / (2 * z * z) * (1 + 1e-9)  # never more than without sampling
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(order=orders, divergence=st.floats(1e-3, 1e3), delta=st.floats(1e-12, 0.1))
 def test_conversion_is_that_of_dp_accounting_rounded_up(order: int, divergence: float, delta: float) -> None:
     found = rdp.epsilon(order, divergence, delta)
@@ -111,7 +112,7 @@ def test_conversion_is_that_of_dp_accounting_rounded_up(order: int, divergence: 
         assert found >= r + mpmath.log1p(-1 / a) - mpmath.log(d * a) / (a - 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(order=orders, epsilon=st.floats(0, 1e3), delta=st.floats(1e-12, 0.1))
 def test_the_inverse_rounds_to_the_safe_side(order: int, epsilon: float, delta: float) -> None:
     largest = rdp.largest(order, epsilon, delta)

@@ -24,6 +24,7 @@ from dp.releases import (
     Quantiles,
     Records,
 )
+from tests.sweeps import examples
 
 ONE, REPLACE = Neighbours.ADD_OR_REMOVE_ONE, Neighbours.REPLACE_ONE
 NAN, INF = math.nan, math.inf
@@ -189,7 +190,7 @@ def test_a_code_outside_the_dictionary_is_missing_from_its_tables_alone(bad: flo
     assert counts.tolist() == [0.0] * 6 + [0, 0, 1, 0] + [0.0] * 6
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(seed=st.integers(0, 2**32), noise=st.sampled_from([0.0, 1.0, 10.0]), ways=st.sampled_from([1, 2, 3]))
 def test_decoded_tables_are_non_negative_and_agree(seed: int, noise: float, ways: int) -> None:
     rng = np.random.default_rng(seed)
@@ -304,7 +305,7 @@ def test_another_released_mixture_is_another_query() -> None:
     assert MixtureStatistics(one, 6.0).query(1.0, 10).digest() != MixtureStatistics(moved, 6.0).query(1.0, 10).digest()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 2**32), noise=st.sampled_from([0.1, 5.0, 300.0]), n=st.integers(0, 60))
 def test_whatever_noise_does_the_next_mixture_is_one(seed: int, noise: float, n: int) -> None:
     rng = np.random.default_rng(seed)

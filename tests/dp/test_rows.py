@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dp.errors import MisuseError
 from dp.queries import Float64, Int64
 from dp.rows import CLIP_TARGET, UNITS, _norms, clipped_rows, clipped_units, from_units
+from tests.sweeps import examples
 
 BROKEN = [np.nan, np.inf, -np.inf, 1e30, -1e30, 1e200, -1e200, 1.7e308]
 
@@ -41,7 +42,7 @@ entry = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(
     data=st.data(),
     d=st.integers(1, 9),
@@ -57,7 +58,7 @@ def test_add_or_remove_one_changes_the_sum_by_at_most_the_bound(
     assert sensitivity_holds(rows, bound, data.draw(st.integers(0, n - 1)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 400), d=st.integers(1, 64), scale=st.integers(-8, 30))
 def test_random_hospitals(seed: int, n: int, d: int, scale: int) -> None:
     rng = np.random.default_rng(seed)
@@ -127,7 +128,7 @@ def test_the_norm_is_right_to_40_bits(d: int) -> None:
     assert abs(Fraction(float(_norms(row.copy())[0])) ** 2 / exact - 1) < Fraction(1, 2**40)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(2, 100), d=st.integers(1, 50))
 def test_one_row_has_the_same_bits_in_any_company(seed: int, n: int, d: int) -> None:
     rows = np.random.default_rng(seed).standard_normal((n, d)) * 5

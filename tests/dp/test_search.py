@@ -11,6 +11,7 @@ from dp.budget import GDP_FILTER, BudgetKind, Filter
 from dp.errors import AccountantsDisagree, BudgetOfAnotherKind, ConfigError
 from dp.events import Account, NarrowEvent, event
 from dp.search import Law, Search, cost
+from tests.sweeps import examples
 
 ONE_RUN = [(event("gradient", 5.43, sampling_probability=0.1), 200)]
 RDP16 = Filter(BudgetKind.RDP, 16)
@@ -34,7 +35,7 @@ def test_run_by_run_at_full_batch() -> None:
     assert found.run_by_run == GDP_FILTER.epsilon(1000 * GDP_FILTER.units(event("gradient", z)), 1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(law=st.sampled_from(list(Law)), mean=st.floats(1.01, 1000), z=st.floats(0.3, 300))
 def test_the_other_library_agrees_and_a_search_is_never_cheaper_than_its_run(law: Law, mean: float, z: float) -> None:
     found = cost([(event("gradient", z), 1)], 1e-5, Search(law, mean))

@@ -16,6 +16,7 @@ from models.errors import ArtefactError, MisuseError
 from models.predict import SurvivalModel
 from models.training import initial_weights
 from tests.models.support import FEATURES, patients, small
+from tests.sweeps import examples
 
 CARD = {
     "profile": "00", "study": "11", "transcript": "22", "metrics": {"concordance": None},
@@ -70,7 +71,7 @@ def test_rubbish_is_refused(data: bytes) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_damage_is_an_artefact_error_or_harmless(data: st.DataObject) -> None:
     good = to_bytes(model(), CARD)
     position = data.draw(st.integers(0, len(good) - 1))

@@ -16,6 +16,7 @@ from models.metrics import kaplan_meier
 from models.predict import SurvivalModel, layout, parameter_count
 from models.presets import preset
 from tests.models.support import FEATURES, patients
+from tests.sweeps import examples
 
 PRESET = preset("aml-small")
 
@@ -34,7 +35,7 @@ def model(hazard: float = 0.7) -> SurvivalModel:
     event=st.booleans(),
     hazard=st.sampled_from([0.0, 1e-9, 0.7, 1e6]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_row_is_one_cell_and_bounded_deviations(x: list[float], duration: float, event: bool, hazard: float) -> None:
     data = SurvivalData(np.array([x]), np.ones((1, 4), dtype=bool), np.array([duration]), np.array([event]))
 
@@ -82,6 +83,7 @@ def test_without_noise_it_is_the_life_table_and_the_mean_prediction() -> None:
         )
 
 
+@pytest.mark.slow
 def test_standard_errors_match_repeated_noise() -> None:
     data = patients(400, missing=0.0).bounded(PRESET.horizon)
     total = calibration.rows(model(), PRESET, data).sum(axis=0)

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycox.evaluation import EvalSurv
 
 from dp.calibration import split_budget
 from dp.queries import Neighbours
@@ -18,6 +17,7 @@ from models.data import Bool, Float64, SurvivalData
 from models.errors import MisuseError
 from models.metrics import harrell_c
 from tests.models.support import patients
+from tests.sweeps import examples
 
 # Few distinct values, so that ties in time and in risk are common.
 ROW = st.tuples(st.integers(0, 4), st.integers(1, 4), st.booleans())
@@ -32,7 +32,7 @@ def cohort(rows: list[tuple[int, int, bool]]) -> tuple[np.ndarray, SurvivalData]
 
 
 @given(st.lists(ROW, max_size=12), ROW)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_concordance_sensitivity_of_one_added_patient(
     rows: list[tuple[int, int, bool]], new: tuple[int, int, bool]
 ) -> None:
@@ -63,7 +63,10 @@ def test_fewer_than_two_patients_give_zero(n: int) -> None:
     assert pair_sums(*cohort([(1, 1, True)] * n)).tolist() == [0.0, 0.0]
 
 
+@pytest.mark.slow  # pycox compiles for several seconds
 def test_harrell_c_agrees_with_pycox() -> None:
+    from pycox.evaluation import EvalSurv
+
     data = patients(150, seed=3)
     risk = data.x[:, 0]
     time = np.unique(data.duration)
@@ -207,7 +210,10 @@ class _Weibull:
         return np.exp(-((times[None, :] / (400.0 * np.exp(x[:, 1:2] / 3))) ** np.exp(x[:, :1] / 2)))
 
 
+@pytest.mark.slow  # pycox compiles for several seconds
 def test_antolini_agrees_with_pycox_on_curves_that_cross() -> None:
+    from pycox.evaluation import EvalSurv
+
     data = patients(160, seed=4)
     time = np.unique(data.duration)
     survival = _Weibull().survival(data.x, data.observed, time).T

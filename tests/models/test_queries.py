@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pycox.evaluation import EvalSurv
 
 from dp.calibration import split_budget
 from dp.queries import Neighbours
@@ -25,6 +24,7 @@ from models.metrics import auc_at, kaplan_meier, negative_log_likelihood
 from models.predict import SurvivalModel, layout, parameter_count
 from models.presets import preset
 from tests.models.support import FEATURES, patients
+from tests.sweeps import thinned
 
 PRESET = preset("aml-small")
 HORIZON = PRESET.horizon
@@ -203,6 +203,8 @@ def test_the_score_is_graf_s_formula() -> None:
 
 @pytest.mark.slow  # pycox compiles for several seconds
 def test_the_integrated_score_agrees_with_pycox() -> None:
+    from pycox.evaluation import EvalSurv
+
     data = patients(1500, seed=7).bounded(HORIZON)
     times = np.linspace(100, 900, 9)
     release = BrierScore(model(), tuple(times.tolist()), HORIZON, censoring_of(data), cap=50.0)
@@ -310,7 +312,10 @@ def test_other_scores_stand_in_the_summary() -> None:
     assert scores["again"]["estimate"] is None
 
 
-@pytest.mark.parametrize(("deaths", "noise"), [((6, 6, 6, 6), 8.0), ((3, 30, 30, 60), 10.0), ((3, 6, 6, 6), 4.0)])
+@pytest.mark.parametrize(
+    ("deaths", "noise"),
+    thinned(pytest.param(*each) for each in [((6, 6, 6, 6), 8.0), ((3, 30, 30, 60), 10.0), ((3, 6, 6, 6), 4.0)]),
+)
 def test_few_deaths_under_much_noise_do_not_make_an_interval_confident(deaths: tuple[int, ...], noise: float) -> None:
     """A cell that noise has pushed below zero is clamped; its uncertainty is not."""
     rng, n, turns = np.random.default_rng(5), 600, 400

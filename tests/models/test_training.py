@@ -16,6 +16,7 @@ from models.predict import SurvivalModel
 from models.presets import preset
 from models.training import Trained, fit, model_digest
 from tests.models.support import FEATURES, Alone, Replay, Together, patients, small, spec
+from tests.sweeps import examples
 
 
 def train(study: Spec, data: SurvivalData, secure_sum: SecureSum) -> Trained:
@@ -86,7 +87,7 @@ SHARP = st.floats(-1e3, 1e3) | st.sampled_from([np.nan, np.inf, -np.inf, 1e30, 1
     event=st.booleans(),
     observed=st.lists(st.booleans(), min_size=4, max_size=4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_one_patient_whatever_he_is_moves_the_sum_by_at_most_the_clip(
     x: list[float], duration: float, event: bool, observed: list[bool]
 ) -> None:
@@ -117,6 +118,7 @@ def test_the_result_is_the_average_of_the_iterates() -> None:
     assert not np.allclose(average, last[-1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_learns() -> None:
     chosen = replace(preset("aml-small"), normaliser=400.0)
     study = spec(chosen, gradient=1.0)

@@ -129,16 +129,16 @@ def _site(
     pins, name, nonce = frozenset(study.identities()), study.sites[member - 1].name, os.urandom(32)
     assert base64.b64decode(study.sites[member - 1].identity) == identity.public
     client = Client(study.manifest(), member, identity, entropy=os.urandom, nonce=nonce, pins=pins)
+    records, told = Charged(), list[Progress]()
     session = Session(
         client,
         LoopbackLink(coordinator),
-        witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld()),
+        witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld(), sums=records.rounds),
         keep=lambda _snapshot: None,
         patience=_WAIT,
         now=time.monotonic,
         sleep=time.sleep,
     )
-    records, told = Charged(), list[Progress]()
     door = Door(study, client, session, records, noise_secret=os.urandom(32), progress=told.append)
 
     def through(query: Query, contribution: Callable[[], np.ndarray]) -> np.ndarray:

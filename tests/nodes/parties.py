@@ -96,6 +96,7 @@ class Party:
             self.disk.book,
             nonce=nonce,
             held=self.disk.held,
+            sums=self.disk.records.rounds,
             last_round=self.client.last_round,
         )
         self.session = Session(

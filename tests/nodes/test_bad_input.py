@@ -27,6 +27,7 @@ from nodes.protocol import Terms
 from nodes.provision import create_site
 from nodes.study import SignedStudy, Study
 
+pytestmark = pytest.mark.slow  # a consortium of four hospitals in files, and processes that are stopped
 pytest.importorskip("SurvSet", reason="the demo's patients come with the extra `demo`")
 NOW = dt.datetime.now(dt.UTC)
 

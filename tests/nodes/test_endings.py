@@ -33,6 +33,7 @@ from nodes.site import run_study
 from nodes.store import CoordinatorStore, SiteStore, WitnessedRow
 from nodes.study import Study
 from nodes.witness_notes import STATEMENT
+from nodes.witnessing import Witnessing
 from secagg.errors import PeerError
 from secagg.messages import FromServer, Step
 
@@ -133,6 +134,29 @@ def test_a_complete_run_frees_what_it_did_not_use_and_starting_again_changes_not
 
 
 @pytest.mark.slow
+def test_every_upload_is_noted_in_the_stage_that_it_is_made_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a receipt says of a stage comes from the sums in the site's database; the door goes by the model."""
+    noted: dict[tuple[int, int], str] = {}
+    told: dict[int, str] = {}
+    uploaded = Witnessing.uploaded
+
+    def note(self: Witnessing, step: Step) -> None:
+        uploaded(self, step)
+        last = self._uploads[self._member][self._nonce]
+        noted[self._member, last.round] = world.study.stages[last.stage].kind
+
+    def watch(progress: Any, _spent: float) -> None:
+        if progress.event == "upload":
+            told[progress.round] = progress.kind
+
+    monkeypatch.setattr(Witnessing, "uploaded", note)
+    world.all(watch=watch)
+
+    assert [*dict.fromkeys(told.values())] == [stage.kind for stage in world.study.stages]
+    assert noted == {(site.index, number): kind for site in world.study.sites for number, kind in told.items()}
+
+
+@pytest.mark.slow
 def test_an_ending_that_was_cut_off_is_finished_at_the_next_start(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +175,7 @@ def test_an_ending_that_was_cut_off_is_finished_at_the_next_start(
         world.nothing_is_locked(name)
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_ends_early_costs_only_what_was_uploaded(world: World) -> None:
     stopped = threading.Event()
 
@@ -246,6 +271,7 @@ def test_a_site_that_comes_after_the_end_still_gets_every_sum(world: World) -> N
     world.nothing_is_locked(late)
 
 
+@pytest.mark.slow
 def test_another_table_in_the_middle_of_a_run_is_refused(world: World) -> None:
     name = world.names[0]
     config = world.config(name)

@@ -20,6 +20,7 @@ from secagg.manifest import Manifest, Mode, Noise
 from secagg.masks import Keystream
 from secagg.quantize import LEAST_NOISE
 from tests.federation import manifest
+from tests.sweeps import examples
 
 QUERY = Query("gradient", 0, 12, 3.0, 16.0, Account.TRAINING, 256)
 SILENT = manifest(5, 0, noise=Noise.NONE, minimum_roster=5, roster_changes=0)
@@ -88,7 +89,7 @@ SIZES: dict[str, Any] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(**SIZES)
 def test_a_plan_for_narrow_lanes_fits_every_roster_or_is_refused(
     bits: int, sites: int, mode: Mode, noise: Noise, cap: int, multiplier: float, length: int

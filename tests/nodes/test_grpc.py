@@ -87,6 +87,7 @@ def test_a_complete_run(nets: Any, mode: Mode) -> None:
     assert parties[0].rosters == [(1, 2, 3, 4)] * 4
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_listed_site_joins_in_the_middle(nets: Any, mode: Mode) -> None:
     net = nets(mode, sites=5, steps=40, patience=1.0)

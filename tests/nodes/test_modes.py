@@ -50,7 +50,7 @@ def pooled(study: Study, offset: int, count: int) -> SurvivalData:
     )
 
 
-SLOW = [name for name in STUDIES if name not in ("sampled", "local")]
+SLOW = [name for name in STUDIES if name != "sampled"]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in STUDIES])

@@ -16,18 +16,23 @@ from nodes.rehearsal import Rehearsal
 from nodes.study import Study
 from secagg.manifest import Mode, Noise
 from tests.nodes.studies import make
+from tests.sweeps import thinned
 
 
 @pytest.mark.parametrize(
     ("mode", "noise", "bits", "honest"),
     [
         (Mode.A, Noise.DISTRIBUTED, 64, 4),
-        (Mode.B, Noise.DISTRIBUTED, 64, 3),
-        (Mode.A, Noise.LOCAL, 64, 1),
-        (Mode.B, Noise.LOCAL, 64, 1),
-        (Mode.A, Noise.DISTRIBUTED, 16, 4),
         (Mode.B, Noise.DISTRIBUTED, 21, 3),
-        (Mode.A, Noise.LOCAL, 32, 1),
+        *thinned(
+            (
+                pytest.param(Mode.A, Noise.LOCAL, 32, 1),
+                pytest.param(Mode.B, Noise.LOCAL, 64, 1),
+                pytest.param(Mode.B, Noise.DISTRIBUTED, 64, 3),
+                pytest.param(Mode.A, Noise.LOCAL, 64, 1),
+                pytest.param(Mode.A, Noise.DISTRIBUTED, 16, 4),
+            )
+        ),
     ],
 )
 def test_every_site_decodes_the_same_sum_and_the_noise_is_what_was_charged(

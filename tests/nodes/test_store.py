@@ -163,39 +163,41 @@ def test_sums_are_kept_once_in_order(running: SiteStore) -> None:
     assert running.run_state(RUN) == running.runs()[0]
     assert running.runs()[0].sums == 2
     assert running.last_summed_round(RUN) == 5
+    assert running.summed_rounds(RUN) == [3, 5]
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM ledger",
-        "UPDATE ledger SET body = '{}'",
-        "DELETE FROM run",
-        "UPDATE run SET last_round = 0",
-        "UPDATE run SET study_digest = x'00'",
-        "DELETE FROM approval",
-        "UPDATE approval SET run_id = NULL",
-        "DELETE FROM upload",
-        "UPDATE upload SET payload = x'00'",
-        "UPDATE upload SET context = x'00'",
-        "DELETE FROM sum",
-        "UPDATE sum SET words = x'00'",
-        "INSERT OR REPLACE INTO ledger VALUES (0, '', 'grant', '{}', '', 'x')",
-        "INSERT INTO ledger VALUES (2, 'x', 'grant', '{}', '', 'y')",
-        "INSERT INTO ledger VALUES (9, (SELECT hash FROM ledger WHERE sequence = 1), '', '', '', 'y')",
-        "INSERT OR REPLACE INTO run SELECT run_id, study_digest, 0, NULL, reserved_by FROM run",
-        "INSERT OR REPLACE INTO upload SELECT run_id, round, context, x'00', charged_by FROM upload",
-        "UPDATE sum SET survivors = '1'",
-        "INSERT OR REPLACE INTO sum SELECT run_id, position, round, roster, x'00', survivors FROM sum",
-    ],
-)
-def test_history_does_not_change_even_by_hand(running: SiteStore, path: Path, statement: str) -> None:
+STATEMENTS = [
+    "DELETE FROM ledger",
+    "UPDATE ledger SET body = '{}'",
+    "DELETE FROM run",
+    "UPDATE run SET last_round = 0",
+    "UPDATE run SET study_digest = x'00'",
+    "DELETE FROM approval",
+    "UPDATE approval SET run_id = NULL",
+    "DELETE FROM upload",
+    "UPDATE upload SET payload = x'00'",
+    "UPDATE upload SET context = x'00'",
+    "DELETE FROM sum",
+    "UPDATE sum SET words = x'00'",
+    "INSERT OR REPLACE INTO ledger VALUES (0, '', 'grant', '{}', '', 'x')",
+    "INSERT INTO ledger VALUES (2, 'x', 'grant', '{}', '', 'y')",
+    "INSERT INTO ledger VALUES (9, (SELECT hash FROM ledger WHERE sequence = 1), '', '', '', 'y')",
+    "INSERT OR REPLACE INTO run SELECT run_id, study_digest, 0, NULL, reserved_by FROM run",
+    "INSERT OR REPLACE INTO upload SELECT run_id, round, context, x'00', charged_by FROM upload",
+    "UPDATE sum SET survivors = '1'",
+    "INSERT OR REPLACE INTO sum SELECT run_id, position, round, roster, x'00', survivors FROM sum",
+]
+
+
+def test_history_does_not_change_even_by_hand(running: SiteStore, path: Path) -> None:
     running.record_upload(row(1), RUN, 7, b"c" * 32, b"words")
     running.add_sum(RUN, total(0, 3, b"first"))
 
     by_hand = sqlite3.connect(path)
-    with pytest.raises(sqlite3.IntegrityError, match="history"):
-        by_hand.execute(statement)
+    for statement in STATEMENTS:
+        with pytest.raises(sqlite3.IntegrityError, match="history"):
+            pytest.fail(f"{by_hand.execute(statement).rowcount} rows: {statement}")
+        by_hand.rollback()
     by_hand.close()
 
 

@@ -36,6 +36,7 @@ delta = 1e-5
 """
 
 
+@pytest.mark.slow
 def test_from_empty_folders_to_a_signed_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -267,7 +267,7 @@ def doubled(size: tuple[int, int], mode: Mode, seed: int) -> bool:
 
 
 def known_whoever_was_answered(one: Witnessing, step: Any) -> bool:
-    return sum(each < step.round for each in one._receipts.values()) >= one._quorum and not one._objected
+    return sum(each.round < step.round for each in one._receipts.values()) >= one._quorum and not one._objected
 
 
 def any_round(one: Witnessing, step: Any) -> bool:

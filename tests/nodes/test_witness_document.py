@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from dp import witness
 from nodes import notes, rollback, witness_notes
+from nodes.windows import Placed
 from tests.nodes.witnesses import IDENTITIES, NAMES, Disk, consortium, party
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "witness-protocol.md").read_text()
@@ -115,8 +116,8 @@ class Peer:
             shown = self.key.sign(enc("haemfed/ledger-objection/v1", nonce, hashlib.sha256(held).digest(), public))
             return enc("haemfed/witness-objection/v1", nonce, held, theirs, shown)
         self.held[public] = (statement, signature)
-        receipt = self.key.sign(enc("haemfed/ledger-receipt/v1", nonce, digest, public, 0, b"p" * 32))
-        return enc("haemfed/witness-receipt/v1", nonce, digest, 0, b"p" * 32, receipt)
+        receipt = self.key.sign(enc("haemfed/ledger-receipt/v1", nonce, digest, public, 0, 0, 0, b"p" * 32))
+        return enc("haemfed/witness-receipt/v2", nonce, digest, 0, 0, 0, b"p" * 32, receipt)
 
 
 class Others:
@@ -158,7 +159,7 @@ def test_theirs_witness_ours() -> None:
 
 def test_ours_witness_theirs() -> None:
     disks = consortium()
-    ours = party(0, disks[0])
+    ours = party(0, disks[0], last_round=9, place=lambda number: Placed(number, 1, 7))
     key = Ed25519PrivateKey.from_private_bytes(IDENTITIES[1].seed)
 
     def ask(statement: bytes, links: tuple[Any, ...] = ()) -> tuple[Any, ...]:
@@ -181,10 +182,10 @@ def test_ours_witness_theirs() -> None:
         return (sequence, "k", "t", bytes.fromhex(previous), bytes.fromhex(body_digest), own, b"")
 
     first = statement(4, "a" * 64)
-    label, nonce, digest, number, by, signature, _ = ask(first)
-    assert (number, by) == (0, ours._nonce)
-    assert (label, nonce, digest) == ("haemfed/witness-receipt/v1", b"n" * 32, hashlib.sha256(first).digest())
-    values = ("haemfed/ledger-receipt/v1", nonce, digest, IDENTITIES[1].public, number, by)
+    label, nonce, digest, number, stage, start, by, signature, _ = ask(first)
+    assert (number, stage, start, by) == (9, 1, 7, ours._nonce)
+    assert (label, nonce, digest) == ("haemfed/witness-receipt/v2", b"n" * 32, hashlib.sha256(first).digest())
+    values = ("haemfed/ledger-receipt/v1", nonce, digest, IDENTITIES[1].public, number, stage, start, by)
     assert signed(IDENTITIES[0].public, signature, *values)
 
     fifth = link(5, "a" * 64)
@@ -196,7 +197,7 @@ def test_ours_witness_theirs() -> None:
         assert signed(IDENTITIES[1].public, by_them, "haemfed/ledger-statement/v1", first)
         about = (b"n" * 32, hashlib.sha256(first).digest(), IDENTITIES[1].public)
         assert signed(IDENTITIES[0].public, by_us, "haemfed/ledger-objection/v1", *about)
-    assert ask(later, links)[0] == "haemfed/witness-receipt/v1"
+    assert ask(later, links)[0] == "haemfed/witness-receipt/v2"
     assert ask(first)[:3] == ("haemfed/witness-objection/v1", b"n" * 32, later)
 
 
@@ -212,7 +213,7 @@ def test_ours_witness_theirs() -> None:
         (witness_notes._QUESTION, "haemfed/witness-question/v1"),
         (witness_notes.MOST_PAGES, "64 questions"),
         (witness_notes._MORE, "haemfed/witness-more/v1"),
-        (witness_notes._RECEIPT, "haemfed/witness-receipt/v1"),
+        (witness_notes._RECEIPT, "haemfed/witness-receipt/v2"),
         (witness_notes._OBJECTION, "haemfed/witness-objection/v1"),
     ],
 )

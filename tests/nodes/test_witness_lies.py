@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from nodes.errors import StorageProblem
 from nodes.rehearsal import MemoryHeld
 from nodes.store import WitnessedRow
-from nodes.witness_notes import OBJECTION, STATEMENT, Objection, digest, read
+from nodes.windows import Placed
+from nodes.witness_notes import OBJECTION, STATEMENT, Objection, Receipt, digest, read
 from tests.nodes.witnesses import (
     IDENTITIES,
     NAMES,
@@ -84,6 +85,18 @@ def test_a_receipt_for_something_else_does_not_count(changes: dict[str, Any]) ->
     for peer in (1, 2, 3):
         one.receive(peer, receipt(one, 0, peer, **changes))
     assert len(one.missing()) == 3
+
+
+@pytest.mark.parametrize("changes", [{"round": 4}, {"stage": 2}, {"start": 3}])
+def test_nobody_makes_a_receipt_name_another_round_or_stage(changes: dict[str, int]) -> None:
+    one = party(0, consortium()[0])
+    for peer in (1, 2, 3):
+        signed = read(receipt(one, 0, peer, 5, 1, 4))
+        assert isinstance(signed, Receipt)
+        one.receive(peer, replace(signed, last=replace(signed.last, **changes)).encode())
+        assert peer not in one._receipts
+        one.receive(peer, signed.encode())
+        assert one._receipts[peer] == Placed(5, 1, 4)
 
 
 def test_a_receipt_counts_for_its_signer_alone() -> None:
@@ -244,7 +257,7 @@ def test_a_peer_that_dies_between_storing_and_answering_knows_it_at_its_next_sta
     again = party(0, disks[0])
     ((_, answer),) = again.receive(1, note)
     asking.receive(0, answer)
-    assert asking._receipts == {0: 0}
+    assert asking._receipts == {0: Placed(0, 0, 0)}
     # And a restored copy is refused, although nobody ever got an answer about the newer one.
     ((_, refused),) = again.receive(1, dict(party(1, old).questions())[0])
     assert isinstance(read(refused), Objection)

@@ -15,6 +15,7 @@ from dp import chain
 from dp.chain import Link, canonical
 from dp.witness import LARGEST_STATEMENT, Statement
 from nodes.notes import NOTE
+from nodes.windows import Placed
 from nodes.witness_notes import MOST_PAGES, More, Objection, Question, Receipt, digest, pages, read
 from secagg.encoding import enc
 from tests.nodes.witnesses import (
@@ -115,7 +116,7 @@ def test_notes_are_read_as_they_were_written() -> None:
     for note in (
         Question(b"n" * 32, b"statement", b"s" * 64, b"a" * 64, 2, 64, ledger.links(-1)),
         More(b"n" * 32, b"d" * 32, 63),
-        Receipt(b"n" * 32, b"d" * 32, 7, b"b" * 32, b"s" * 64),
+        Receipt(b"n" * 32, b"d" * 32, Placed(7, 1, 5), b"b" * 32, b"s" * 64),
         Objection(b"n" * 32, b"statement", b"s" * 64, b"h" * 64),
     ):
         assert read(note.encode()) == note
@@ -130,13 +131,17 @@ LINK = (0, "grant", "t", bytes(32), bytes(32), bytes(32), b"")
         b"",
         b"x",
         enc(1, 2, 3),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, 0, 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(32), bytes(64)),
         enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, bytes(32), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(31), bytes(32), 0, bytes(32), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(33), 0, bytes(32), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 2**63, bytes(32), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(33), bytes(64)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(32), bytes(63)),
-        enc("haemfed/witness-receipt/v1", bytes(32), bytes(32), 0, bytes(32), bytes(64), b""),
+        enc("haemfed/witness-receipt/v2", bytes(31), bytes(32), 0, 0, 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(33), 0, 0, 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 2**63, 0, 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, 2**63, 0, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, 0, 2**63, bytes(32), bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, 0, 0, bytes(33), bytes(64)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, 0, 0, bytes(32), bytes(63)),
+        enc("haemfed/witness-receipt/v2", bytes(32), bytes(32), 0, 0, 0, bytes(32), bytes(64), b""),
         enc("haemfed/witness-objection/v1", bytes(32), "text", bytes(64), bytes(64)),
         enc("haemfed/witness-objection/v1", bytes(32), b"text", bytes(64), bytes(63)),
         enc("haemfed/witness-more/v1", bytes(32), bytes(32), 64),

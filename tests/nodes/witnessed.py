@@ -9,6 +9,7 @@ from typing import Any
 from dp.witness import quorum
 from nodes.notes import Note
 from nodes.rehearsal import MemoryHeld
+from nodes.windows import Placed
 from nodes.witnessing import Peer, Witnessing
 from secagg import Manifest
 from secagg.messages import Finish, Step, Sum, Upload
@@ -48,6 +49,7 @@ class Site(federation.Site):
             quorum=quorum(len(of.indices), of.collusion),
             nonce=self.client.hello().nonce,
             held=disk.held,
+            place=lambda number: Placed(number, 0, 0),
             last_round=self.client.last_round,
         )
         self.held: Step | None = None

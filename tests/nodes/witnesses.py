@@ -12,6 +12,7 @@ from dp.entries import Grant
 from dp.events import Account
 from dp.witness import Statement, links, quorum, recovery, statement
 from nodes.rehearsal import MemoryHeld
+from nodes.windows import Placed
 from nodes.witness_notes import OBJECTION, QUESTION, RECEIPT, STATEMENT, Objection, Question, Receipt, digest
 from nodes.witnessing import Peer, Witnessing
 from secagg.keys import Identity
@@ -85,6 +86,7 @@ def party(
     peers: Sequence[int] | None = None,
     confirmed: Callable[[Statement], None] = lambda _: None,
     last_round: int = 0,
+    place: Callable[[int], Placed] = lambda number: Placed(number, 0, 0),
 ) -> Witnessing:
     """Start a process of a site; member indices count from 0 here."""
     others = [each for each in range(sites) if each != member] if peers is None else peers
@@ -97,6 +99,7 @@ def party(
         quorum=quorum(sites, collusion),
         nonce=os.urandom(32),
         held=disk.held,
+        place=place,
         last_round=last_round,
         confirmed=confirmed,
     )
@@ -154,8 +157,10 @@ def question(signer: int, statement: bytes, nonce: bytes = bytes(32), links: tup
     return Question(nonce, statement, key.sign(STATEMENT, statement), asked, links=links).encode()
 
 
-def receipt(to: Witnessing, asker: int, signer: int, round_: int = 0, **changes: bytes) -> bytes:
+def receipt(
+    to: Witnessing, asker: int, signer: int, round_: int = 0, stage: int = 0, start: int = 0, **changes: bytes
+) -> bytes:
     nonce, named = changes.get("nonce", to._nonce), changes.get("named", digest(to._octets))
     whose, by = changes.get("whose", IDENTITIES[asker].public), changes.get("by", bytes([signer]) * 32)
-    signature = IDENTITIES[signer].sign(RECEIPT, nonce, named, whose, round_, by)
-    return Receipt(nonce, named, round_, by, signature).encode()
+    signature = IDENTITIES[signer].sign(RECEIPT, nonce, named, whose, round_, stage, start, by)
+    return Receipt(nonce, named, Placed(round_, stage, start), by, signature).encode()

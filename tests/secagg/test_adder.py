@@ -194,6 +194,7 @@ def test_what_held_counts() -> None:
     assert held(Federation(manifest(4)).server) < 100_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "vectors"), [(Mode.A, 1), (Mode.B, 6)])
 def test_the_memory_of_the_server(mode: Mode, vectors: int) -> None:
     """Mode A: one vector whatever the number of sites and sums. Mode B: uploads that are not whole besides."""

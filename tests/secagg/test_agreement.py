@@ -31,6 +31,7 @@ from secagg.manifest import Mode
 from secagg.messages import Bundle, Bundles, Ciphertexts, Confirmations, Confirmed, Encapsulations, Invite, Ready
 from tests.federation import entropy, identity, manifest, pins
 from tests.secagg.post import Post, client
+from tests.sweeps import thinned
 
 OF = manifest(4)
 
@@ -459,7 +460,7 @@ def crashes(post: Post) -> Iterator[Post]:
             return
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", thinned(range(4)))
 def test_killed_at_any_message_of_set_up_the_bytes_stay_the_same(seed: int) -> None:
     """SIGKILL: the restarted process resends identical bytes and set-up completes."""
     victim = 1 + seed

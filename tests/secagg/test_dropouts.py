@@ -11,6 +11,7 @@ from secagg.collecting import Consenting, Revealing
 from secagg.errors import MalformedMessage, SecondMessage, UnexpectedMessage
 from secagg.messages import Agreement, Complete, Consent, Part, Refused, Shares, Step, Survivors
 from tests.federation import Federation, Study, complete, manifest
+from tests.sweeps import thinned
 
 OF = manifest(6, mode=Mode.B)  # t = 5
 ALL = OF.indices
@@ -90,7 +91,7 @@ STAGES: dict[str, tuple[Callable[[Federation], bool], bool]] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", thinned(range(3)))
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_member_that_dies_costs_the_others_nothing(stage: str, seed: int) -> None:
     reached, summed = STAGES[stage]
@@ -134,7 +135,7 @@ def test_a_member_whose_stream_breaks_goes_on_where_it_was(stage: str) -> None:
     assert made.rounds[-1].changes == 0
 
 
-@pytest.mark.parametrize("member", ALL)
+@pytest.mark.parametrize("member", thinned(ALL))
 @pytest.mark.parametrize("kind", [Survivors, Agreement])
 def test_what_was_lost_with_a_stream_is_sent_again(member: int, kind: type) -> None:
     made = started(to_site=without(member, kind))
@@ -496,7 +497,7 @@ def test_answers_of_a_round_that_is_over_are_ignored() -> None:
 # ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", range(0, 260, 13))
+@pytest.mark.parametrize("steps", thinned(range(0, 260, 13)))
 def test_restart_of_the_server_at_any_moment(steps: int) -> None:
     made = Federation(OF, seed=steps)
     made.start()
@@ -510,7 +511,7 @@ def test_restart_of_the_server_at_any_moment(steps: int) -> None:
     assert not any(site.error for site in made.sites.values())
 
 
-@pytest.mark.parametrize("steps", range(0, 120, 6))
+@pytest.mark.parametrize("steps", thinned(range(0, 120, 6)))
 def test_restart_of_the_server_at_any_moment_after_a_dropout(steps: int) -> None:
     made = started(seed=steps)
     made.kill(3)

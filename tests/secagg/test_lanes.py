@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from secagg import lanes
 from secagg.errors import ForgedSum, LaneOverflow, MisuseError
+from tests.sweeps import examples
 
 NARROW = [bits for bits in lanes.WIDTHS if bits < 64]
 DTYPES = [np.int8, np.int16, np.int32, np.int64]
@@ -83,7 +84,7 @@ def test_fresh_memory_begins_with_a_cache_line() -> None:
     assert all(each.ctypes.data % 64 == 0 and each.dtype == np.uint64 for each in kept)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.sampled_from(NARROW), st.integers(1, 13), st.integers(0, 1 << 32), st.integers(0, 3))
 def test_unpacking_accepts_exactly_the_packings(bits: int, length: int, seed: int, flips: int) -> None:
     """The check is as good as packing again: whatever is accepted packs to the same words, the rest has no packing."""

@@ -13,6 +13,7 @@ from secagg import masks
 from secagg.errors import ConfigError, MisuseError
 from secagg.masks import CTR, GCM, SEGMENT, Backend, Keystream
 from tests.secagg.vectors import cases
+from tests.sweeps import examples
 
 KEY = bytes(range(32))
 
@@ -34,14 +35,14 @@ def test_a_segment_is_the_keystream_of_gcm_with_the_segment_as_nonce(backend: Ba
 
 
 @backends
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.integers(0, 100), max_size=20))
 def test_the_stream_does_not_depend_on_how_it_is_read(backend: Backend, sizes: list[int]) -> None:
     stream = Keystream(KEY, backend)
     assert b"".join(map(stream, sizes)) == Keystream(KEY)(sum(sizes))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 100)), max_size=20))
 def test_reading_into_memory_is_reading(reads: list[tuple[bool, int]]) -> None:
     stream, octets = Keystream(KEY), b""
@@ -68,7 +69,7 @@ def test_reading_across_a_segment_edge(backend: Backend) -> None:
 
 
 @backends
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(st.integers(0, 300), st.integers(0, 3), st.integers(0, 3), st.integers(0, 1 << 32))
 def test_apply_adds_and_subtracts_whole_streams(
     backend: Backend, length: int, plus: int, minus: int, seed: int

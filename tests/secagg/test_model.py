@@ -28,6 +28,7 @@ from tests.secagg.model import (
     seated,
     unpack,
 )
+from tests.sweeps import thinned
 
 
 def _smallest_roster(n: int, c: int, mode: Mode) -> int | None:
@@ -144,14 +145,20 @@ def _mixed(world: World, rounds: int, modes: str = "AB", histories: int = 2) -> 
     return lives
 
 
-@pytest.mark.parametrize(("world", "rounds"), [(World(3, 1, 3), 2), (World(4, 1, 3), 1), (World(4, 2, 4), 2)], ids=str)
+@pytest.mark.parametrize(
+    ("world", "rounds"),
+    thinned(
+        pytest.param(*each, id=str(each[0])) for each in [(World(3, 1, 3), 2), (World(4, 1, 3), 1), (World(4, 2, 4), 2)]
+    ),
+    ids=str,
+)
 def test_nothing_more_opens_across_contexts(world: World, rounds: int) -> None:
     """No reduction at all: rosters, modes, histories and rounds mixed at will, members shown anything."""
     for lives in product(*_mixed(world, rounds)):
         assert_sound(world, [seat for life in lives for seat in life])
 
 
-@pytest.mark.parametrize("world", [world for world in WORLDS if world.n > 4], ids=name)
+@pytest.mark.parametrize("world", thinned(world for world in WORLDS if world.n > 4), ids=name)
 def test_nothing_more_opens_across_contexts_at_random(world: World) -> None:
     """The same for larger worlds, by chance; half of the members follow the first one, or nothing would open."""
     chance = random.Random(name(world))
@@ -258,7 +265,7 @@ def _least(world: World, seats: Sequence[Seat], rules: Rules, prefer: Context | 
 UNCHECKED: Final = replace(SOUND, consistency=False)
 
 
-@pytest.mark.parametrize("world", WIDER, ids=name)
+@pytest.mark.parametrize("world", thinned(WIDER), ids=name)
 def test_without_the_consistency_check(world: World) -> None:
     """As few as 2t − n − c are isolated: t > 2n/3 alone protects nobody."""
     least = _least(world, _worst(world, UNCHECKED), UNCHECKED)
@@ -397,6 +404,6 @@ def test_mode_a_opens_one_context_and_whole(n: int, c: int, least: int) -> None:
     assert not _both_open(n, c, least)
 
 
-@pytest.mark.parametrize(("n", "c"), [(4, 1), (5, 1), (6, 2)])
+@pytest.mark.parametrize(("n", "c"), thinned(pytest.param(*each) for each in [(4, 1), (5, 1), (6, 2)]))
 def test_mode_a_forks_with_a_smaller_roster(n: int, c: int) -> None:
     assert _both_open(n, c, (n + c) // 2)

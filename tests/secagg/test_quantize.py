@@ -16,6 +16,7 @@ from secagg import lanes, quantize
 from secagg.errors import ConfigError, LaneOverflow, MisuseError
 from secagg.masks import Keystream
 from secagg.quantize import Quantiser, plan
+from tests.sweeps import examples
 
 ONE = 1 << 24
 NARROW = [bits for bits in lanes.WIDTHS if bits < 64]
@@ -56,7 +57,7 @@ def scaled(value: float, unit: float, of: Quantiser) -> int:
 # ---------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     bits=st.sampled_from(NARROW),
     values=st.lists(st.floats(-1e3, 1e3) | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9),
@@ -77,7 +78,7 @@ def test_encode_is_the_floor_of_x_plus_u(
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.floats(-2.0, 2.0), st.integers(-3, 3))
 def test_rounding_is_unbiased_to_the_last_bit(value: float, by: int) -> None:
     """Exactly f of the 2²⁴ values of u round x up, f = x's fraction in 2⁻²⁴: those from 2²⁴ − f on."""
@@ -100,14 +101,14 @@ def test_the_mean_of_many_is_the_value() -> None:
         assert np.abs(out - x).max() < 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(-700, 700), st.integers(0, ONE - 1))
 def test_whole_numbers_stay(whole: int, u: int) -> None:
     of = Quantiser(16, 1, 6, 5, 100, 8, ONE, 700 * ONE, 6 * (700 + 128))
     assert of.encode(np.array([float(whole)]), 1.0, Bits(u)).tolist() == [whole]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.floats(-200, 200), st.floats(-200, 200), st.integers(0, ONE - 1)), min_size=1, max_size=20)
 )
@@ -265,7 +266,7 @@ def test_a_round_of_sites_sums_in_lanes(bits: int) -> None:
 # ---------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     bits=st.sampled_from(NARROW),
     length=st.integers(1, 2**24),
@@ -309,7 +310,7 @@ def test_the_realised_multiplier_is_at_least_the_planned_one(
     assert of.total_bound == sites * (-(-of.clamp // ONE) + 16 * std) < 2 ** (bits - 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.sampled_from(NARROW), st.integers(2, 60), st.integers(3, 40), st.floats(0.5, 100))
 def test_the_lane_is_used_to_its_end_and_no_further(bits: int, sites: int, std: int, multiplier: float) -> None:
     """The cap that the refusal names fits, and what is above it does not."""

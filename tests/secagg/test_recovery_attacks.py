@@ -25,6 +25,7 @@ from secagg.messages import Agreement, Confirmed, Consent, Part, Shares, Step, S
 from tests.federation import Federation, Site, Study, complete, manifest, ready
 from tests.secagg import model
 from tests.secagg.coordinator import NO_BOX, Round, assert_noise, over, plain
+from tests.sweeps import thinned
 
 ATTACKS: Final = {
     "Lying about dropouts": (
@@ -155,6 +156,7 @@ def test_macs_of_members_that_dropped_out_do_not_count() -> None:
     over(first.sites[1], Unconfirmed, first.ask, 1, survivors, macs=outside)
 
 
+@pytest.mark.slow
 def test_lying_about_dropouts() -> None:
     """For every way to divide the sites between two sets: at most one set is answered, and only by t that saw it."""
     for k in range(1, 5):
@@ -354,7 +356,7 @@ def test_own_id_in_the_dropouts() -> None:
 # -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", thinned(range(25)))
 def test_the_model_is_the_code(seed: int) -> None:
     """Random plays with real clients: who answers, what then opens and what stays noise is as the model says."""
     chance = random.Random(seed)

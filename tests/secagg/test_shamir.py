@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from secagg import MisuseError, shamir
 from secagg.shamir import Combiner, combine, split
 from tests.federation import entropy
+from tests.sweeps import examples
 
 
 def slow_product(a: int, b: int) -> int:
@@ -70,7 +71,7 @@ def test_every_inverse() -> None:
     assert [slow_product(each, int(shamir._INVERSE[each])) for each in range(1, 256)] == [1] * 255
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(data=st.data())
 def test_shares_are_values_of_the_polynomial(data: Any) -> None:
     threshold = data.draw(st.integers(1, 6))
@@ -87,7 +88,7 @@ def test_shares_are_values_of_the_polynomial(data: Any) -> None:
             assert share[octet] == slow_value(coefficients, point)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(data=st.data())
 def test_any_t_shares_give_the_secret_back(data: Any) -> None:
     threshold = data.draw(st.integers(1, 7))

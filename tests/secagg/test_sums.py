@@ -11,9 +11,10 @@ from secagg import Mode, Stop
 from secagg.collecting import Consenting, Revealing
 from secagg.messages import Bundle
 from tests.federation import Federation, Study, complete, held, manifest, recording
+from tests.sweeps import examples, thinned
 
 
-@settings(deadline=None, max_examples=16, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(16), suppress_health_check=[HealthCheck.too_slow])
 @given(
     mode=st.sampled_from(Mode),
     n=st.integers(3, 8),
@@ -108,7 +109,7 @@ class Script:
 
 
 @pytest.mark.parametrize("mode", Mode)
-@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=examples(15), suppress_health_check=[HealthCheck.too_slow])
 @given(script=scripts, absent=st.sets(st.integers(1, 6), max_size=1), seed=st.integers(0, 1 << 32))
 def test_whatever_fails_every_sum_is_exact_and_every_history_one(
     mode: Mode, script: Any, absent: set[int], seed: int
@@ -154,7 +155,7 @@ def test_the_scripts_get_as_far_as_every_stage_of_mode_b() -> None:
     raise AssertionError(disturbed)
 
 
-@pytest.mark.parametrize("n", [3, 10, 16])
+@pytest.mark.parametrize("n", thinned([3, 10, 16]))
 @pytest.mark.parametrize("mode", Mode)
 def test_a_large_vector(mode: Mode, n: int) -> None:
     federation = Federation(manifest(n, mode=mode), Study(steps=1, length=5000), chunk=1 << 14)

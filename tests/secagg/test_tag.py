@@ -10,6 +10,7 @@ from secagg import tag
 from secagg.errors import MisuseError
 from secagg.masks import CTR, GCM, Backend, Keystream
 from secagg.tag import COLUMNS, P, RoundTag
+from tests.sweeps import examples
 
 GROUP = b"G" * 32
 LIMIT = (1 << 47) - 1
@@ -31,7 +32,7 @@ def pad_of(member: int) -> int:
     return int.from_bytes(tag.derive(GROUP, tag.Label.TAG_PAD, b"ctx", member), "big") % P
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     length=st.integers(1, 2500),
     bits=st.sampled_from([0, 1, 9, 13, 16, 17, 18, 24, 25, 26, 34, 35, 36, 46, 47]),
@@ -101,7 +102,7 @@ def test_the_backend_does_not_matter(backend: Backend) -> None:
     assert keys.share(values, 2) == RoundTag(GROUP, b"ctx", 3000, bound=LIMIT).share(values, 2)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.integers(2, 6), st.integers(1, 40), st.integers(0, 1 << 32))
 def test_shares_add_up_to_the_tag_of_the_sum(sites: Any, length: int, seed: int) -> None:
     uploads = np.random.default_rng(seed).integers(-(1 << 44), 1 << 44, (sites, length))

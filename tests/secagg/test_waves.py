@@ -38,6 +38,7 @@ from secagg.messages import (
 from tests.federation import Study, add, entropy, manifest, pins
 from tests.secagg.post import Post, client, passed
 from tests.secagg.test_agreement import crashes, kinds, refused, signed
+from tests.sweeps import thinned
 
 OF = manifest(6, 1)  # at least 4 of 6
 STUDY = Study()
@@ -105,7 +106,7 @@ def play(post: Post, number: int, *members: int) -> Sum:
 # ---- honest ----
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", thinned(range(5)))
 @pytest.mark.parametrize("newcomers", [(1,), (6,), (1, 6), (6, 1)])
 def test_late_members_share_keys_with_everybody_and_nobody_is_keyed_anew(newcomers: tuple[int, ...], seed: int) -> None:
     post = established(seed)
@@ -323,7 +324,9 @@ def joining(newcomer: int) -> Post:
     return post
 
 
-@pytest.mark.parametrize(("victim", "newcomer"), [(1, 1), (2, 1), (4, 1), (4, 4), (2, 4)])
+@pytest.mark.parametrize(
+    ("victim", "newcomer"), thinned(pytest.param(*each) for each in [(1, 1), (2, 1), (4, 1), (4, 4), (2, 4)])
+)
 def test_killed_at_any_message_of_a_wave_the_bytes_stay_the_same(victim: int, newcomer: int) -> None:
     """SIGKILL: the restarted process resends identical bytes and the wave completes."""
     for post in crashes(joining(newcomer)):
@@ -333,7 +336,7 @@ def test_killed_at_any_message_of_a_wave_the_bytes_stay_the_same(victim: int, ne
         post.run().check(1, 2, 3, 4)
 
 
-@pytest.mark.parametrize("newcomer", [1, 4])
+@pytest.mark.parametrize("newcomer", thinned([1, 4]))
 def test_the_relay_dies_at_any_message_of_a_wave(newcomer: int) -> None:
     for post in crashes(joining(newcomer)):
         post.restart_relay()

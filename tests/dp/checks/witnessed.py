@@ -53,11 +53,19 @@ def a_quorum_of_pinned_peers_witnesses_and_nobody_less() -> None:
 
     of = study()
     pins = frozenset(of.identities()[:2])
-    one = witnessing(of, "site-1", Identity(bytes([1]) * 32), pins, EmptyBook(), nonce=NONCE, held=MemoryHeld())
+    own = Identity(bytes([1]) * 32)
+    one = witnessing(of, "site-1", own, pins, EmptyBook(), nonce=NONCE, held=MemoryHeld(), sums=list)
     assert one.missing() == ("site-2",)
     assert [member for member, _ in one.questions()] == [2]
     stranger = witnessing(
-        of, "site-3", Identity(bytes([3]) * 32), frozenset(of.identities()), EmptyBook(), nonce=NONCE, held=MemoryHeld()
+        of,
+        "site-3",
+        Identity(bytes([3]) * 32),
+        frozenset(of.identities()),
+        EmptyBook(),
+        nonce=NONCE,
+        held=MemoryHeld(),
+        sums=list,
     )
     for member, octets in stranger.questions():
         assert member != 1 or not one.receive(3, octets)
@@ -204,6 +212,25 @@ def a_restored_directory_is_noticed_without_any_peer() -> None:
             grants()
 
 
+def a_restored_process_opens_no_stage_again() -> None:
+    """Led along another history by peers that were absent before: who was there before has named the stage."""
+    from tests.nodes.restored import World, begun, short_stage_again
+
+    for size in ((4, 1), (5, 2)):
+        world = World(*size)
+        assert not short_stage_again(world)
+        assert not world.overdrawn()
+    # The same after a new start of whoever was there.
+    world = World(4, 1)
+    first = begun(world)
+    world.peers[world.honest[0]] = world.peers[world.honest[0]].again()
+    world.acquaint()
+    copy = world.start(first.disk, ())
+    world.ask(copy)
+    assert copy.witness.ready
+    assert not world.round(5, copy, world.honest[-1])
+
+
 CHECKS = (
     receipts_of_an_earlier_process_are_worth_nothing,
     a_quorum_of_pinned_peers_witnesses_and_nobody_less,
@@ -212,4 +239,5 @@ CHECKS = (
     nothing_is_charged_before_the_ledger_is_witnessed,
     a_session_sends_no_upload_before_the_ledger_is_witnessed,
     a_restored_directory_is_noticed_without_any_peer,
+    a_restored_process_opens_no_stage_again,
 )

@@ -72,6 +72,30 @@ BUGS: tuple[Mutant, ...] = (
         ("len(self._receipts) + 1 == self._quorum", "len(self._receipts) + 1 == 1"),
     ),
     bug(
+        "a receipt rules out rounds, whatever their stage",
+        "nodes/witnessing.py",
+        "witnessed:a_restored_process_opens_no_stage_again",
+        "a dear stage is summed twice along two histories",
+        ("sum(here.follows(last) for last", "sum(here.round > last.round for last"),
+    ),
+    bug(
+        "a stage may begin again later",
+        "nodes/windows.py",
+        "witnessed:a_restored_process_opens_no_stage_again",
+        "the window of the second history counts anew",
+        (
+            "(self.stage, -self.start) >= (other.stage, -other.start)",
+            "self.stage >= other.stage",
+        ),
+    ),
+    bug(
+        "a new start of a peer forgets the stage",
+        "nodes/witnessing.py",
+        "witnessed:a_restored_process_opens_no_stage_again",
+        "its receipt rules out nothing but numbers",
+        ("self._before = place(last_round)", "self._before = Placed(last_round, 0, last_round)"),
+    ),
+    bug(
         "whoever is on the study is a peer",
         "nodes/witnessing.py",
         "witnessed:a_quorum_of_pinned_peers_witnesses_and_nobody_less",
