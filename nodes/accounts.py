@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Accounts", "Line", "of"]
 
-_PROCESS = 16
-_RECOVERED = "stopped: the ledger was recovered"
+_PROCESS, _RECOVERED = 16, "stopped: the ledger was recovered"
 
 
 class Accounts:
