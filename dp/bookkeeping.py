@@ -43,6 +43,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dp.arithmetic import Arithmetic, Numpy
 from dp.errors import MisuseError
 from dp.grids import CLIP_TARGET, EXACT_ROWS, UNIT_BITS, Fixed, Grids
 from dp.invented import Kind, numbers, rows
@@ -104,12 +105,21 @@ class ClippedGradients:
         loss: one loss per patient.
         clip: C > 0, L2 bound of one patient's gradient.
         block: rows of one pass, a multiple of 64. A public constant.
+        arithmetic: from `dp.arithmetic`, chosen by public constants; numpy's by default.
 
     Raises:
         MisuseError: the model is unsound under per-patient clipping.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, *, clip: float, block: int = BLOCK) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        clip: float,
+        block: int = BLOCK,
+        arithmetic: Arithmetic | None = None,
+    ) -> None:
         if not (np.isfinite(clip) and 2.0**-100 < clip < 2.0**100):
             raise MisuseError("the clip norm must lie between 2^-100 and 2^100")
         if block < 64 or block % 64:
@@ -121,6 +131,7 @@ class ClippedGradients:
             raise MisuseError(f"a model of {self.length} parameters is not in 1 … {MAX_LENGTH}")
         self._model, self._loss = model, loss
         self._engine = engine(model)
+        self._arithmetic = arithmetic or Numpy()
         self._grids: Grids | None = None
         self._proven: set[tuple[Kind, int]] = set()
 
@@ -164,7 +175,7 @@ class ClippedGradients:
         """One block of patients on its grids."""
         terms = self._engine.gradients(self._loss, block.tensors)
         if self._grids is None:
-            self._grids = Grids(self.block, terms)
+            self._grids = Grids(self.block, terms, self._arithmetic)
         self._grids.take(terms, block.fixed, self.clip)
         return self._grids
 

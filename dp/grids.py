@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from dp.arithmetic import INPUT_BITS, Arithmetic
 from dp.queries import Float64
 from dp.taps import Outer, Rows
 
@@ -28,9 +28,8 @@ __all__ = ["CLIP_TARGET", "EXACT_ROWS", "UNIT_BITS", "Fixed", "Grids"]
 CLIP_TARGET: Final = 1.0 - 2.0**-23
 """What longer gradients are clipped to, in units of the clip norm."""
 
-_INPUT_BITS: Final = 20
 _DELTA_BITS: Final = 24
-UNIT_BITS: Final = _INPUT_BITS + _DELTA_BITS
+UNIT_BITS: Final = INPUT_BITS + _DELTA_BITS
 """Contributions are multiples of the clip norm · 2⁻⁴⁴."""
 
 EXACT_ROWS: Final = 1 << (53 - UNIT_BITS)
@@ -40,7 +39,7 @@ _LONGEST: Final = 4.0**UNIT_BITS * (1.0 - 2.0**-26)
 """Squared norm of a patient in units: below C² by more than the float64 errors of a norm."""
 
 _BROKEN: Final = 2.0**64
-_GRID: Final = 2.0**_INPUT_BITS
+_GRID: Final = 2.0**INPUT_BITS
 _LANE: Final = 8  # float64 numbers in 64 octets
 
 Fixed: TypeAlias = dict[int, tuple[Float64, Float64]]
@@ -53,18 +52,15 @@ class Grids:
     Args:
         count: patients of a block.
         terms: of any block: what layers there are, and how wide.
+        arithmetic: how it is computed; never a matter of the patients.
     """
 
-    def __init__(self, count: int, terms: Sequence[Outer | Rows]) -> None:
-        widths = [term.delta.shape[1] if isinstance(term, Outer) else term.values.shape[1] for term in terms]
-        # All δ and ρ in one array, so that they are scaled and rounded at once; each layer begins at 64 octets.
-        starts = np.cumsum([0, *(-(-width // _LANE) * _LANE for width in widths)]).tolist()
-        self._whole = _aligned(count, starts[-1], np.float64)
+    def __init__(self, count: int, terms: Sequence[Outer | Rows], arithmetic: Arithmetic) -> None:
         self._layers: list[_Factors | _Formed] = []
         first = 0
-        for term, start, end, width in zip(terms, starts[:-1], starts[1:], widths, strict=True):
-            columns = self._whole[:, start:end]
-            layer = _Factors(term, columns, first) if isinstance(term, Outer) else _Formed(width, columns, first)
+        for term in terms:
+            kind = _Factors if isinstance(term, Outer) else _Formed
+            layer: _Factors | _Formed = kind(term, count, first, arithmetic)  # type: ignore[arg-type]  # its own kind
             self._layers.append(layer)
             first += layer.length
         self._sum = np.empty(first)
@@ -75,9 +71,7 @@ class Grids:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # NaN, inf and overflow become zero
             norm = np.sqrt(sum(layer.take(term, fixed) for layer, term in zip(layers, terms, strict=True)))
             factor = np.minimum(CLIP_TARGET * clip / norm, 1.0) * (2.0**_DELTA_BITS / clip)
-            torch.from_numpy(self._whole).mul_(torch.from_numpy(factor)[:, None])  # twice as fast as numpy
-            np.rint(self._whole, out=self._whole)
-            length = sum(layer.length_squared() for layer in layers)
+            length = sum(layer.round(term, factor) for layer, term in zip(layers, terms, strict=True))
         broken = ~(norm <= _BROKEN * clip)  # NaN, too
         long = np.flatnonzero(~broken & (length > _LONGEST))
         if len(long):
@@ -85,7 +79,8 @@ class Grids:
             for layer, term in zip(layers, terms, strict=True):
                 layer.truncate(term, long, factor[long])
         if broken.any():
-            self._drop(broken)
+            for layer in layers:
+                layer.drop(broken)
 
     def sum(self, first: int, last: int) -> Float64:
         """Return Σ over at most `EXACT_ROWS` of the patients, in units, exactly; overwritten by the next call."""
@@ -95,116 +90,107 @@ class Grids:
 
     def rows(self) -> list[Float64]:
         """Copies of all numbers that are summed, first axis = patient."""
-        inputs = [layer.inputs.copy() for layer in self._layers if isinstance(layer, _Factors)]
-        return [*inputs, self._whole.copy()]
-
-    def _drop(self, broken: NDArray[np.bool_]) -> None:
-        """Make these patients contribute zero. The data is zeroed, not multiplied by zero: 0 · NaN would be NaN."""
-        for layer in self._layers:
-            if isinstance(layer, _Factors):
-                layer.drop(broken)
-        self._whole[broken] = 0.0  # with what lies behind the last column of a layer
+        return [array.copy() for layer in self._layers for array in layer.arrays()]
 
 
 class _Factors:
     """One layer's δ ⊗ (a, 1)."""
 
-    def __init__(self, term: Outer, whole: Float64, first: int) -> None:
-        count, self._in, self._out = len(whole), term.a.shape[1], term.delta.shape[1]
-        self._place, self._bias = first, term.bias
-        self._narrow = _aligned(count, self._in, np.float32)
-        self._own = self.inputs = _aligned(count, self._in, np.float64)
+    def __init__(self, term: Outer, count: int, first: int, arithmetic: Arithmetic) -> None:
+        self._in, self._out, self._bias = term.a.shape[1], term.delta.shape[1], term.bias
+        self._place, self._arithmetic = first, arithmetic
+        self._own = self._inputs = _aligned(count, self._in)
+        self._deltas = _aligned(count, self._out)
         self._squares: Float64 = np.zeros(count)
-        self._whole = whole
         self._one = np.full(count, _GRID)
         self.length = self._out * (self._in + term.bias)
 
     def take(self, term: Outer, fixed: Fixed) -> Float64:
         """Round a to its grid; return the squared norm of δ ⊗ (a, 1) of every patient."""
         if term.fixed and self._place in fixed:
-            self.inputs, self._squares = fixed[self._place]
+            self._inputs, self._squares = fixed[self._place]
         else:
-            self.inputs = _aligned(len(self._own), self._in, np.float64) if term.fixed else self._own
-            narrow = self._narrow[:, : self._in]
-            np.rint(np.multiply(term.a.numpy(), np.float32(_GRID), out=narrow), out=narrow)
-            np.copyto(self.inputs[:, : self._in], narrow)
-            self._squares = _squares(self.inputs)
+            self._inputs = _aligned(len(self._own), self._in) if term.fixed else self._own
+            self._squares = self._arithmetic.inputs(term.a.numpy(), self._inputs)
             if self._bias:
                 self._squares += _GRID * _GRID
             if term.fixed:
-                fixed[self._place] = self.inputs, self._squares
-        np.copyto(self._whole[:, : self._out], term.delta.numpy())
-        squares: Float64 = self._squares * _squares(self._whole)
+                fixed[self._place] = self._inputs, self._squares
+        squares: Float64 = self._squares * self._arithmetic.measure(term.delta.numpy(), self._deltas)
         squares *= _GRID**-2
         return squares
 
-    def length_squared(self) -> Float64:
-        """Squared norm of rint(δ) ⊗ (a, 1) of every patient, in units."""
-        squares: Float64 = self._squares * _squares(self._whole)
+    def round(self, term: Outer, factor: Float64) -> Float64:
+        """Round δ·factor; return the squared norm of rint(δ) ⊗ (a, 1) of every patient, in units."""
+        squares: Float64 = self._squares * self._arithmetic.scale(term.delta.numpy(), factor, self._deltas)
         return squares
 
     def truncate(self, term: Outer, rows: NDArray[np.intp], factor: Float64) -> None:
         """Round these patients' δ towards zero instead."""
-        self._whole[rows, : self._out] = np.trunc(term.delta.numpy()[rows] * factor[:, None])
+        self._deltas[rows, : self._out] = np.trunc(term.delta.numpy()[rows] * factor[:, None])
 
     def drop(self, rows: NDArray[np.bool_]) -> None:
-        """Zero these patients' inputs unless they are numbers."""
-        if not np.isfinite(self.inputs[rows]).all():
-            self.inputs = self.inputs.copy()  # what is kept for the next step stays as it is
-            self.inputs[rows] = 0.0
+        """Make these patients contribute zero. The data is zeroed, not multiplied by zero: 0 · NaN would be NaN."""
+        if not np.isfinite(self._inputs[rows]).all():
+            self._inputs = self._inputs.copy()  # what is kept for the next step stays as it is
+            self._inputs[rows] = 0.0
+        self._deltas[rows] = 0.0
 
     def add(self, first: int, last: int, out: Float64) -> None:
         """Put Σ δ ⊗ (a, 1) in its place."""
-        delta = self._whole[first:last, : self._out].T
+        delta = self._deltas[first:last, : self._out].T
         weights = self._place + self._out * self._in
-        np.matmul(delta, self.inputs[first:last, : self._in], out=out[self._place : weights].reshape(self._out, -1))
+        np.matmul(delta, self._inputs[first:last, : self._in], out=out[self._place : weights].reshape(self._out, -1))
         if self._bias:
             np.matmul(delta, self._one[first:last], out=out[weights : weights + self._out])
+
+    def arrays(self) -> list[Float64]:
+        """What is summed."""
+        return [self._inputs, self._deltas]
 
 
 class _Formed:
     """One layer's gradients, formed: one row per patient."""
 
-    def __init__(self, width: int, whole: Float64, first: int) -> None:
-        self._whole, self._place, self.length = whole, first, width
+    def __init__(self, term: Rows, count: int, first: int, arithmetic: Arithmetic) -> None:
+        self.length = term.values.shape[1]
+        self._place, self._arithmetic = first, arithmetic
+        self._rows = _aligned(count, self.length)
 
     def take(self, term: Rows, fixed: Fixed) -> Float64:
         """Return the squared norm of every patient."""
         del fixed
-        rows = self._whole[:, : self.length]
-        np.copyto(rows, term.values.numpy())
-        squares = _squares(self._whole)
-        rows *= _GRID  # a power of two: exact, and what overflows belongs to a patient whose norm does
-        return squares
+        return self._arithmetic.measure(term.values.numpy(), self._rows)
+
+    def round(self, term: Rows, factor: Float64) -> Float64:
+        """Round ρ·factor; return the squared norm of every patient's row, in units."""
+        return self._arithmetic.scale(term.values.numpy(), factor * _GRID, self._rows)
 
     def truncate(self, term: Rows, rows: NDArray[np.intp], factor: Float64) -> None:
         """Round these patients towards zero instead."""
-        self._whole[rows, : self.length] = np.trunc(term.values.numpy()[rows] * (factor * _GRID)[:, None])
+        self._rows[rows, : self.length] = np.trunc(term.values.numpy()[rows] * (factor * _GRID)[:, None])
 
-    def length_squared(self) -> Float64:
-        """Squared norm of the rounded rows, in units."""
-        return _squares(self._whole)
+    def drop(self, rows: NDArray[np.bool_]) -> None:
+        """Make these patients contribute zero."""
+        self._rows[rows] = 0.0
 
     def add(self, first: int, last: int, out: Float64) -> None:
         """Put the sum in its place."""
-        np.sum(self._whole[first:last, : self.length], axis=0, out=out[self._place : self._place + self.length])
+        np.sum(self._rows[first:last, : self.length], axis=0, out=out[self._place : self._place + self.length])
+
+    def arrays(self) -> list[Float64]:
+        """What is summed."""
+        return [self._rows]
 
 
-def _aligned(count: int, width: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+def _aligned(count: int, width: int) -> Float64:
     """Zeros whose rows begin at multiples of 64 octets.
 
     A library that adds up to such an address first then adds every row in the same order. One column is left alone:
     there is nothing to add.
     """
-    lane = 64 // np.dtype(dtype).itemsize if width > 1 else 1
-    padded = -(-width // lane) * lane
-    size = count * padded * np.dtype(dtype).itemsize
-    octets = np.zeros(size + 64, dtype=np.uint8)
+    padded = -(-width // _LANE) * _LANE if width > 1 else 1
+    octets = np.zeros(8 * count * padded + 64, dtype=np.uint8)
     start = -octets.ctypes.data % 64
-    return octets[start : start + size].view(dtype).reshape(count, padded)
-
-
-def _squares(rows: NDArray[Any]) -> Float64:
-    """Σ of squares of each row; relative error below 2⁻²⁸ for up to 2²⁴ numbers, in any order."""
-    squares: Float64 = rows[:, 0] ** 2 if rows.shape[1] == 1 else np.einsum("ij,ij->i", rows, rows)
-    return squares
+    found: Float64 = octets[start : start + 8 * count * padded].view(np.float64).reshape(count, padded)
+    return found

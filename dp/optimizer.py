@@ -189,8 +189,9 @@ class PublicUpdate(torch.optim.Optimizer):
         if any(p.dtype != torch.float64 or p.device.type != "cpu" for p in self._parameters):
             raise MisuseError("the public update needs float64 parameters on the CPU")
         self._rule = rule
-        self._first = [np.zeros(p.shape) for p in self._parameters]
-        self._second = [np.zeros(p.shape) for p in self._parameters]
+        # One vector for all parameters: an operation on many short ones costs its call, not its numbers.
+        length = sum(p.numel() for p in self._parameters)
+        self._first, self._second = np.zeros(length), np.zeros(length)
         # β^t by repeated multiplication: pow() may differ between C libraries in the last bit.
         self._power1 = self._power2 = 1.0
 
@@ -202,31 +203,35 @@ class PublicUpdate(torch.optim.Optimizer):
         """
         if closure is not None:
             raise MisuseError("the public update looks at released gradients only: it takes no closure")
-        gradients = []
+        parts = []
         for p in self._parameters:
             if p.grad is None:
                 raise MisuseError("a parameter has no released gradient")
-            gradients.append(p.grad.numpy())
+            parts.append(p.grad.numpy().reshape(-1))
+        gradient = np.concatenate(parts)
         match self._rule:
             case Momentum() as rule:
-                self._momentum(rule, gradients)
+                change = self._momentum(rule, gradient)
             case Adam() as rule:
-                self._adam(rule, gradients)
-
-    def _momentum(self, rule: Momentum, gradients: list[Float64]) -> None:
-        for p, g, v in zip(self._parameters, gradients, self._first, strict=True):
-            np.multiply(v, rule.decay, out=v)
-            np.add(v, g, out=v)
+                change = self._adam(rule, gradient)
+        start = 0
+        for p in self._parameters:
             theta = p.detach().numpy()  # shares the parameter's memory
-            np.subtract(theta, rule.learning_rate * v, out=theta)
+            np.subtract(theta, change[start : start + theta.size].reshape(theta.shape), out=theta)
+            start += theta.size
 
-    def _adam(self, rule: Adam, gradients: list[Float64]) -> None:
+    def _momentum(self, rule: Momentum, g: Float64) -> Float64:
+        v = self._first
+        np.multiply(v, rule.decay, out=v)
+        np.add(v, g, out=v)
+        return np.asarray(rule.learning_rate * v)
+
+    def _adam(self, rule: Adam, g: Float64) -> Float64:
         self._power1 *= rule.beta1
         self._power2 *= rule.beta2
-        for p, g, m, s in zip(self._parameters, gradients, self._first, self._second, strict=True):
-            np.add(rule.beta1 * m, (1.0 - rule.beta1) * g, out=m)
-            np.add(rule.beta2 * s, (1.0 - rule.beta2) * (g * g), out=s)
-            root = np.sqrt(s / (1.0 - self._power2))
-            change = (m / (1.0 - self._power1)) / (root + rule.epsilon)
-            theta = p.detach().numpy()
-            np.subtract(theta, rule.learning_rate * change, out=theta)
+        m, s = self._first, self._second
+        np.add(rule.beta1 * m, (1.0 - rule.beta1) * g, out=m)
+        np.add(rule.beta2 * s, (1.0 - rule.beta2) * (g * g), out=s)
+        root = np.sqrt(s / (1.0 - self._power2))
+        change = (m / (1.0 - self._power1)) / (root + rule.epsilon)
+        return np.asarray(rule.learning_rate * change)

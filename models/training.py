@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from dp.arithmetic import chosen
 from dp.bookkeeping import ClippedGradients
 from dp.errors import UploadsExhausted
 from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer
@@ -128,9 +129,11 @@ def fit(
     def losses(network: DeepSurv, *columns: torch.Tensor) -> torch.Tensor:
         return network.per_patient_loss(Batch(*columns), per_patient)
 
+    numbers = preset.uploads * sum(each.numel() for each in model.parameters())
+    gradients = ClippedGradients(model, losses, clip=preset.clip, arithmetic=chosen(numbers))
     optimizer = SecureSumOptimizer(
         PublicUpdate(model.parameters(), _rule(preset)),
-        ClippedGradients(model, losses, clip=preset.clip),
+        gradients,
         (batch.inputs, batch.at_risk, batch.deaths),
         normaliser=preset.normaliser,
         secure_sum=secure_sum,

@@ -4,7 +4,8 @@ Candidates take turns on one core with one thread; the table gives the ratio of 
 90th percentile of the ratios of turns that followed each other. A step is a forward and backward pass and an update by
 Adam. Plain: float32, autograd, `torch.optim.Adam`. Ours: `dp.bookkeeping` and the public update that every host
 computes alike, both float64 where sums are taken; the batch is the same in every step, as it is in a study, and is put
-on its grid once (a row of its own shows a new batch every time). Opacus 1.6: its own wrapper, loss and `DPOptimizer`
+on its grid once (a row of its own shows a new batch every time). Numbers are rounded by compiled code, as in a study
+of this size with the extra `fast`; a row of its own shows numpy. Opacus 1.6: its own wrapper, loss and `DPOptimizer`
 around `torch.optim.Adam`, noise multiplier 0, so that no noise is timed on either side.
 """
 
@@ -27,6 +28,7 @@ from benchmarks import timing
 from benchmarks.dp.networks import NETWORKS, Network
 from benchmarks.report import Row
 from dp import noise_shares
+from dp.arithmetic import Arithmetic, compiled
 from dp.bookkeeping import CLIP_TARGET, ClippedGradients
 from dp.optimizer import Adam, PublicUpdate
 from dp.queries import Account, Float64, Query
@@ -57,9 +59,10 @@ def _timed(network: Network, size: int, turns: int, place: int) -> Iterator[Row]
     model = network.make()
     candidates: dict[str, Callable[[], object]] = {
         "plain": _plain(network, copy.deepcopy(model), tensors),
-        "private": _private(network, model, tensors),
-        "fresh": _private(network, model, tensors, fresh=True),
-        "with noise": _private(network, model, tensors, noise=True),
+        "private": _private(network, model, tensors, how=compiled()),
+        "numpy": _private(network, model, tensors),
+        "fresh": _private(network, model, tensors, fresh=True, how=compiled()),
+        "with noise": _private(network, model, tensors, noise=True, how=compiled()),
         "hooks": _hooks(network, copy.deepcopy(model), tensors),
         "ghost": _ghost(network, copy.deepcopy(model), tensors),
     }
@@ -78,6 +81,8 @@ def _timed(network: Network, size: int, turns: int, place: int) -> Iterator[Row]
             yield _ratio(f"4.3{mark}", name, taken, which, bar, over="private", better="higher")
     fresh = timing.median(taken["fresh"]) / timing.median(taken["plain"])
     yield Row("4.1", f"DP step whose batch is new every time ÷ plain, {network.name}, B = {size}", fresh, "times")
+    uncompiled = timing.median(taken["numpy"]) / timing.median(taken["plain"])
+    yield Row("4.1", f"DP step without numba ÷ plain, {network.name}, B = {size}", uncompiled, "times")
     yield Row("4.1", f"plain step, {network.name}, B = {size}", 1e3 * timing.median(taken["plain"]), "CPU ms")
 
 
@@ -107,10 +112,16 @@ def _plain(network: Network, model: nn.Module, tensors: Sequence[Tensor]) -> Cal
 
 
 def _private(
-    network: Network, template: nn.Module, tensors: Sequence[Tensor], *, noise: bool = False, fresh: bool = False
+    network: Network,
+    template: nn.Module,
+    tensors: Sequence[Tensor],
+    *,
+    noise: bool = False,
+    fresh: bool = False,
+    how: Arithmetic | None = None,
 ) -> Callable[[], None]:
     model = copy.deepcopy(template).double()
-    kernel = ClippedGradients(model, network.loss, clip=_CLIP, block=len(tensors[0]))
+    kernel = ClippedGradients(model, network.loss, clip=_CLIP, block=len(tensors[0]), arithmetic=how)
     table = kernel.table(tensors)
     parameters = list(model.parameters())
     update = PublicUpdate(parameters, Adam(_RATE))

@@ -43,21 +43,15 @@ BUGS: tuple[Mutant, ...] = (
         "dp/grids.py",
         "kernel:a_block_of_the_longest_patients_adds_up_exactly",
         "taking a patient away changes the rounding of all others",
-        (
-            "_INPUT_BITS: Final = 20\n_DELTA_BITS: Final = 24\n",
-            "_INPUT_BITS: Final = 22\n_DELTA_BITS: Final = 24\n",
-        ),
+        ("_DELTA_BITS: Final = 24\n", "_DELTA_BITS: Final = 26\n"),
         ("EXACT_ROWS: Final = 1 << (53 - UNIT_BITS)", "EXACT_ROWS: Final = 512"),
     ),
     bug(
         "inputs are not rounded to their grid",
-        "dp/grids.py",
+        "dp/arithmetic.py",
         "kernel:the_sum_is_the_sum_of_its_patients",
         "products are no whole numbers, and sums of them round",
-        (
-            "            np.rint(np.multiply(term.a.numpy(), np.float32(_GRID), out=narrow), out=narrow)\n",
-            "            np.multiply(term.a.numpy(), np.float32(_GRID), out=narrow)\n",
-        ),
+        ("values.shape[1]], np.rint(narrow, out=narrow))", "values.shape[1]], narrow)"),
     ),
     bug(
         "the carry counts twice",
@@ -85,7 +79,10 @@ BUGS: tuple[Mutant, ...] = (
         "dp/grids.py",
         "kernel:a_record_out_of_this_world_contributes_exactly_zero",
         "the factor is zero, the product is not",
-        ("        self._whole[broken] = 0.0  #", "        self._whole[broken] *= 0.0  #"),
+        (
+            "            self._inputs[rows] = 0.0\n        self._deltas[rows] = 0.0\n",
+            "        self._deltas[rows] *= 0.0\n",
+        ),
     ),
     bug(
         "the test of rows is switched off, with a Cox loss",
@@ -213,8 +210,8 @@ BUGS: tuple[Mutant, ...] = (
         "kernel:patients_of_layers_that_form_rows_are_bounded_too",
         "the same for the layers that have no outer product",
         (
-            'rows, in units."""\n        return _squares(self._whole)',
-            'rows, in units."""\n        return 0.0 * _squares(self._whole)',
+            "return self._arithmetic.scale(term.values.numpy(), factor * _GRID, self._rows)",
+            "return 0.0 * self._arithmetic.scale(term.values.numpy(), factor * _GRID, self._rows)",
         ),
     ),
     bug(
