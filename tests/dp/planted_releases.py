@@ -19,6 +19,7 @@ from models import calibration, recalibration
 from models.data import SurvivalData
 from models.kaplan_meier import KaplanMeier
 from models.likelihood import COUNT_WEIGHT, log_likelihoods
+from models.moments import Moments
 from tests.dp.adversary import Sensitive, Subject
 
 Contribution = Callable[[Any, Any], Float64]
@@ -206,6 +207,20 @@ def _recentred_calibration(release: Any, data: SurvivalData) -> Float64:
     return release.contribution(SurvivalData(kept.x - middle, kept.observed, kept.duration, kept.event))
 
 
+def _filled_by_own_means(release: Any, data: SurvivalData) -> Float64:
+    kept = data.bounded(math.inf)
+    many = np.maximum(kept.observed.sum(axis=0), 1)
+    filled = np.where(kept.observed, kept.x, kept.x.sum(axis=0) / many)
+    return release.contribution(SurvivalData(filled, np.ones_like(kept.observed), kept.duration, kept.event))
+
+
+def _beyond_the_radius(release: Any, data: SurvivalData) -> Float64:
+    whole = Moments(release.model, 2.0**10)
+    p = len(release.model.covariates)
+    power = np.repeat([0, 1, 2], [1, p, p * (p + 1) // 2])
+    return whole.contribution(data) * (2.0**10 / release.radius) ** power
+
+
 def _mean_score(release: Any, data: SurvivalData) -> Float64:
     total = release.contribution(data)
     return total / max(len(data), 1) * 20.0
@@ -279,6 +294,9 @@ PLANTED = [
     Planted("calibration, sensible baseline", "recentred at its own mean", _recentred_calibration),
     Planted("integrated brier", "mean over its own patients", _mean_score),
     Planted("integrated brier", "weights without a cap", _uncapped),
+    Planted("moments, public start", "fills by its own means", _filled_by_own_means),
+    Planted("moments, correlated model", "records beyond the radius", _beyond_the_radius),
+    Planted("moments, public start", "takes add-or-remove-one for replace-one", declares=_same_for_both),
     Planted("log-likelihood, sensible baseline", "clips the mean", _mean_clipped),
     Planted("log-likelihood, sensible baseline", "declares 1.118 for replace-one", declares=_same_for_both),
     Planted("score-histogram-members", "scores standardised by its own mean", _standard_scores),

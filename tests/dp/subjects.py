@@ -25,9 +25,11 @@ from models.brier import BrierScore
 from models.calibration import CalibrationAtTimes
 from models.concordance import PairConcordance
 from models.data import Bool, SurvivalData
+from models.gaussian import Covariate, JointNormal
 from models.kaplan_meier import KaplanMeier, SurvivalCurve
 from models.likelihood import LogLikelihood
 from models.losses import PerPatientLoss
+from models.moments import Moments
 from models.predict import SurvivalModel, layout, parameter_count
 from models.presets import Preset, preset
 from models.recalibration import Breslow
@@ -135,6 +137,8 @@ MIXTURE = Mixture(
     np.array([[-2.0, 0.0], [2.0, 1.0], [0.0, 0.0]]),
     np.stack([np.eye(2) * 0.1, np.array([[1.0, 0.0], [0.9, 0.3]]), np.eye(2) * 3.0]),
 )
+COVARIATES = tuple(Covariate(name, column, -10.0, 10.0) for column, name in enumerate(FEATURES))
+CORRELATED = JointNormal(COVARIATES, np.array([0.5, -2.0]), np.array([[9.0, 5.5], [5.5, 4.0]]))
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,8 @@ def _of_survival() -> list[Subject]:
         "brier at one late time": BrierScore(ABSURD, (HORIZON,), HORIZON, CENSORING, cap=2.0),
         "log-likelihood, sensible baseline": LogLikelihood(SENSIBLE, 4.0, -1.0),
         "log-likelihood, absurd baseline": LogLikelihood(ABSURD, 4.0),
+        "moments, public start": Moments(JointNormal.start(COVARIATES), 3.0),
+        "moments, correlated model": Moments(CORRELATED, 2.0),
     }
     return [
         Subject(name, release, patients, as_survival, opposite, overruled, NOBODY, ladder)

@@ -162,17 +162,17 @@ def the_sum_is_the_sum_of_its_patients() -> None:
 
 
 def a_block_of_the_longest_patients_adds_up_exactly() -> None:
-    """One weight, full clip norms, all bits used: 512 of them reach 2⁵³, and nothing is rounded."""
+    """One weight, full clip norms, all bits used: 512 of them reach 2⁵³, 4,096 go beyond, and nothing is rounded."""
     from dp.bookkeeping import ClippedGradients
 
     model = nn.Sequential(nn.Linear(1, 1)).double()
     loss = lambda net, x: net(x)[:, 0] * 1e3  # noqa: E731 -- a loss like the others
-    x = torch.from_numpy(np.random.default_rng(4).uniform(1.9, 2.0, (512, 1)))
+    x = torch.from_numpy(np.random.default_rng(4).uniform(1.9, 2.0, (4096, 1)))
 
-    small, large = (ClippedGradients(model, loss, clip=1.0, block=block) for block in (64, 512))
-    alone = [whole(small, [x[i : i + 1]]) for i in range(512)]
-    assert any(part % 2 for part, _ in alone)
-    assert whole(large, [x]) == [sum(column) for column in zip(*alone, strict=True)]
+    small, large = (ClippedGradients(model, loss, clip=1.0, block=block) for block in (64, 4096))
+    few = [whole(small, [x[i : i + 64]]) for i in range(0, 4096, 64)]  # 2⁵⁰ at most
+    assert sum(part % 2 for part, _ in few) > 10
+    assert whole(large, [x]) == [sum(column) for column in zip(*few, strict=True)]
 
 
 def a_record_out_of_this_world_contributes_exactly_zero() -> None:
