@@ -62,7 +62,7 @@ class Site:
 
 def sites() -> list[Site]:
     """The demo's hospitals."""
-    scale = {v.name: v.scale for v in load_profile("aml").variables}
+    scale = {v.name: v.scale for v in load_profile("aml_core").variables}
 
     def column(name: str, values: np.ndarray) -> np.ndarray:
         s = scale[name]

@@ -1,12 +1,15 @@
-"""Check digits of the two terminologies that have one.
+"""Check digits of the two terminologies that have one, and the shapes of the others.
 
 They catch typing mistakes in a profile before a hospital's data silently fails to match it. They do not prove
 that a code means what its comment says.
 """
 
-__all__ = ["loinc_is_well_formed", "snomed_is_well_formed"]
+__all__ = ["RULES", "loinc_is_well_formed", "snomed_is_well_formed"]
 
 import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 _LOINC = re.compile(r"[1-9][0-9]{0,6}-[0-9]", re.ASCII)
 _SNOMED = re.compile(r"[1-9][0-9]{5,17}", re.ASCII)
@@ -65,3 +68,23 @@ def snomed_is_well_formed(code: str) -> bool:
     for place, digit in enumerate(reversed(code)):
         state = int(_D5[state][int(_PERMUTATION[place % 8][int(digit)])])
     return state == 0
+
+
+def _shaped(pattern: str) -> Callable[[str], bool]:
+    compiled = re.compile(pattern, re.ASCII)
+    return lambda code: compiled.fullmatch(code) is not None
+
+
+RULES: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
+    {
+        "http://loinc.org": loinc_is_well_formed,
+        "http://snomed.info/sct": snomed_is_well_formed,
+        "http://hl7.org/fhir/sid/icd-10": _shaped(r"[A-Z][0-9]{2}(\.[0-9]{1,2})?"),
+        "http://hl7.org/fhir/sid/icd-10-cm": _shaped(r"[A-Z][0-9][0-9A-Z](\.[0-9A-Z]{1,4})?"),
+        "http://fhir.de/CodeSystem/bfarm/icd-10-gm": _shaped(r"[A-Z][0-9]{2}(\.[0-9]{1,2})?"),
+        "http://www.orpha.net": _shaped(r"[1-9][0-9]{0,5}"),
+        "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl": _shaped(r"C[1-9][0-9]{2,6}"),
+        "urn:haemfed:codesystem:variables": _shaped(r"[a-z][a-z0-9]*(-[a-z0-9]+)*"),
+    }
+)
+"""URI of a code system -> whether a code can be one of it: check digit where there is one, else shape."""

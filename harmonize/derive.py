@@ -1,8 +1,9 @@
-"""What is computed from dates: age at diagnosis and overall survival. Dates end here; durations go on."""
+"""What is computed from dates: age at diagnosis, overall survival, first events. Dates end here; durations go on."""
 
-__all__ = ["Dates", "Survival", "age_at", "overall_survival"]
+__all__ = ["Dates", "First", "Survival", "age_at", "first_event", "overall_survival"]
 
 import datetime as dt
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 
@@ -80,3 +81,68 @@ def overall_survival(dates: Dates, hard: tuple[int, int]) -> Survival | str:
         if result.time < 0:
             return "follow-up-before-diagnosis"
     return result if hard[0] <= result.time <= hard[1] else "outcome-implausible"
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Days from index diagnosis to the first event of a kind, or to the last day without one.
+
+    Attributes:
+        time: days; None: not known.
+        event: true: it happened at `time`.
+        issue: issue code of what was odd, or "".
+    """
+
+    time: int | None = field(repr=False)
+    event: bool = field(default=False, repr=False)
+    issue: str = ""
+
+
+def first_event(
+    survival: Survival,
+    index: dt.date,
+    dates: AbstractSet[dt.date],
+    *,
+    ruled_out: bool,
+    doubtful: bool,
+    hard: tuple[int, int],
+) -> First:
+    """The first event of a kind, censored when the patient was last seen or died.
+
+    Each patient's result depends on that patient alone, never on whether others had such an event.
+
+    | records | result |
+    |---|---|
+    | nothing, or "has not happened" | censored at the end of overall survival |
+    | dates on or after diagnosis | time to the first of them |
+    | the first of these is after the last time seen alive | the same, event-after-follow-up |
+    | the first of these is after death | not known, event-after-death |
+    | dates before diagnosis only | not known, event-before-diagnosis |
+    | a date, and "has not happened" | not known, conflicting-values |
+    | outside the profile's range | not known, event-implausible |
+    | no date, but "unknown" or an unreadable one | not known |
+
+    Args:
+        survival: of the same patient.
+        index: day 0.
+        dates: of such events.
+        ruled_out: the records say that it has not happened.
+        doubtful: the records have something that cannot be used, or say that it is not known.
+        hard: smallest and largest possible time in days.
+    """
+    if dates and ruled_out:
+        return First(None, issue="conflicting-values")
+    if not dates:
+        censored = First(survival.time)
+        return First(None) if doubtful and not ruled_out else censored
+    after = [date for date in dates if date >= index]
+    if not after:
+        return First(None, issue="event-before-diagnosis")
+    time = (min(after) - index).days
+    if not hard[0] <= time <= hard[1]:
+        return First(None, issue="event-implausible")
+    if time <= survival.time:
+        return First(time, event=True)
+    if survival.event:
+        return First(None, issue="event-after-death")
+    return First(time, event=True, issue="event-after-follow-up")

@@ -8,6 +8,7 @@ HarmonizeError
 ├── SourceError            the hospital's data cannot be read (single bad values are issues, not errors)
 ├── ProfileMismatch        a table was made under another profile than the one asked for
 ├── TableError             a table file is not one of ours, or was changed
+├── KaryotypeError         (harmonize.karyotype) a text gives no karyotype: an issue where it is caught
 └── NotReady               a table is too small or too sparse to join a study
 
 Every message is one line, names the file and the line or field, says the way out, and holds no patient value.

@@ -7,16 +7,24 @@ public constants.
 """
 
 __all__ = [
+    "OWN_SYSTEM",
     "CodeVariable",
+    "CytogeneticVariable",
     "DerivedVariable",
     "Diagnosis",
+    "FeatureVariable",
+    "FirstEvent",
     "LabVariable",
     "MissingPolicy",
     "Outcome",
+    "Panel",
     "Profile",
+    "Range",
+    "Scalar",
     "Scale",
     "Select",
     "Variable",
+    "VariantVariable",
     "load",
 ]
 
@@ -26,136 +34,63 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import rfc8785
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import Field, StringConstraints, ValidationError
 
 from harmonize.errors import ProfileError
+from harmonize.variables import (
+    Closed,
+    Coded,
+    Codes,
+    CodeVariable,
+    CytogeneticVariable,
+    DerivedVariable,
+    FeatureVariable,
+    LabVariable,
+    MissingPolicy,
+    Name,
+    Range,
+    Scalar,
+    Scale,
+    Select,
+    Stated,
+    Variable,
+    VariantVariable,
+)
+
+try:
+    from yaml import CSafeLoader as _SafeLoader  # libyaml: seven times faster on a profile of a hundred variables
+except ImportError:  # a PyYAML built without it reads the same
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
+OWN_SYSTEM: Final = "urn:haemfed:codesystem:variables"
+"""Codes of ours: names of variables, and what has no code in a public system."""
+
+_DEEPEST: Final = 6
+_OWN: Final = ("profile", "version", "title")  # what a profile that extends another never inherits
+_MERGE_KEY: Final = "tag:yaml.org,2002:merge"
 
 
-def _exact(value: object) -> Decimal:
-    # `_read` keeps numbers as written; a float of calling code is taken at its shortest decimal.
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("must be a number")  # noqa: TRY004  pydantic turns ValueError, not TypeError, into a finding
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError("must be a number") from None
-    if not number.is_finite():
-        raise ValueError("must be a finite number")
-    return number
+class Diagnosis(Closed):
+    """The index diagnosis: the earliest date of one of these codes is day 0.
 
-
-def _plain(value: Decimal) -> str:
-    return format(value.normalize(), "f")
-
-
-Number = Annotated[Decimal, BeforeValidator(_exact), PlainSerializer(_plain, return_type=str)]
-Range = tuple[Number, Number]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Codes = Mapping[Name, tuple[Annotated[str, StringConstraints(min_length=1)], ...]]
-
-
-class _Closed(BaseModel):
-    """A part of a profile: unknown keys are errors, instances are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scale(_Closed):
-    """How a canonical value becomes a model input: x = (t(clip(v)) − centre) / spread.
-
-    `clip` is in canonical units and inside the hard range; `centre` and `spread` are in units of t(v);
-    `source` says which published cohort or definition the constants come from.
+    Attributes:
+        codes: per key of `Profile.systems`, the codes of Conditions that state it.
     """
 
-    transform: Literal["identity", "log1p"] = "identity"
-    centre: Number
-    spread: Number
-    clip: Range
-    source: str
-
-
-class MissingPolicy(_Closed):
-    """What a model sees for a value that is not there: `observed` false, in x the centre (scaled: 0)."""
-
-    policy: Literal["mask"] = "mask"
-    fill: Literal["centre"] = "centre"
-    max_rate: Number  # largest fraction of patients without the value with which a site may still join
-
-
-class Select(_Closed):
-    """Which of several measurements counts: those inside the window around diagnosis, the nearest one."""
-
-    window_days: tuple[int, int]
-    pick: Literal["nearest"] = "nearest"
-
-
-class _Common(_Closed):
-    name: Name
-    title: str
-    tier: Literal["A", "B"] = "A"  # A: a site whose rate is above missing.max_rate may not join; B: reported only
-    scale: Scale
-    missing: MissingPolicy
-
-
-class LabVariable(_Common):
-    """A measured quantity with a unit."""
-
-    kind: Literal["lab"]
-    unit: str
-    units: Mapping[str, Number]  # UCUM code -> factor to `unit`
-    unit_aliases: Mapping[str, str] = {}  # spelling seen in practice -> key of `units`
-    hard: Range  # outside: the value is not used
-    soft: Range  # outside: used, with a warning
-    codes: Codes
-    select: Select
-
-
-class CodeVariable(_Common):
-    """A category; `values` numbers the ones that models see."""
-
-    kind: Literal["code"]
-    values: Mapping[str, int]
-    unused: tuple[str, ...] = ()  # known categories that count as not available to models (kept as a state)
-    patient_field: Literal["gender"] | None = None
-    codes: Codes = {}
-    answers: Mapping[str, str] = {}  # answer code of another system (LOINC LA…) -> category
-
-
-class DerivedVariable(_Common):
-    """Computed from dates."""
-
-    kind: Literal["derived"]
-    derive: Literal["age-at-diagnosis"]
-    unit: Literal["a"] = "a"
-    hard: Range
-    soft: Range
-    top_code: Number  # larger values are stored as this one: very old patients are recognisable
-
-
-Variable = LabVariable | CodeVariable | DerivedVariable
-
-
-class Diagnosis(_Closed):
-    """The index diagnosis: the earliest date of one of these codes is day 0."""
-
     title: str
     codes: Codes
 
 
-class Outcome(_Closed):
-    """Overall survival: days from index diagnosis to death, or to last follow-up (censored)."""
+class Outcome(Closed):
+    """Overall survival: days from index diagnosis to death, or to last follow-up (censored).
+
+    Attributes:
+        hard: smallest and largest possible duration, days; outside, the patient is left out.
+    """
 
     name: Name
     title: str
@@ -163,8 +98,44 @@ class Outcome(_Closed):
     hard: tuple[int, int]
 
 
-class Profile(_Closed):
-    """One disease's canonical table, as agreed by every site of a study."""
+class FirstEvent(Closed):
+    """Another outcome: the first event of a kind after the index diagnosis, censored when last seen or dead.
+
+    Attributes:
+        resource: where `codes` are looked for: in Conditions (a second diagnosis, as leukaemic transformation) or
+            in Procedures (transplantation).
+        codes: per key of `Profile.systems`; may be the index diagnosis of another profile, never of this one.
+        hard: smallest and largest possible duration, days.
+    """
+
+    name: Name
+    title: str
+    kind: Literal["first-event"]
+    resource: Literal["condition", "procedure"]
+    codes: Codes
+    hard: tuple[int, int]
+
+
+class Panel(Closed):
+    """A list of genes that a laboratory tests together: whoever had the panel was tested for all of them."""
+
+    title: str
+    genes: Annotated[tuple[Annotated[int, Field(ge=1, le=99999)], ...], Field(min_length=1)]  # HGNC ids
+
+
+class Profile(Closed):
+    """One disease's canonical table, as agreed by every site of a study.
+
+    Attributes:
+        profile: name, also of the packaged file.
+        version: major.minor.patch; another major version means tables that cannot be compared.
+        fhir: releases of FHIR whose resources are read.
+        systems: short key -> URI of a code system; `codes` everywhere use the keys.
+        variables: in column order.
+        outcome: what every study has.
+        outcomes: further ones.
+        panels: laboratory panels by the name that a mapping file gives.
+    """
 
     profile: Name
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
@@ -174,11 +145,28 @@ class Profile(_Closed):
     diagnosis: Diagnosis
     variables: tuple[Annotated[Variable, Field(discriminator="kind")], ...]
     outcome: Outcome
+    outcomes: tuple[FirstEvent, ...] = ()
+    panels: Mapping[Name, Panel] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Variable names in profile order: the column order of tables and matrices."""
+        """Variable names in profile order: the column order of tables."""
         return tuple(variable.name for variable in self.variables)
+
+    @cached_property
+    def scalars(self) -> tuple[Scalar, ...]:
+        """Variables with one number per patient, in profile order."""
+        return tuple(variable for variable in self.variables if not isinstance(variable, FeatureVariable))
+
+    @cached_property
+    def features(self) -> tuple[FeatureVariable, ...]:
+        """Variables with a vector per patient, in profile order."""
+        return tuple(variable for variable in self.variables if isinstance(variable, FeatureVariable))
+
+    @cached_property
+    def inputs(self) -> tuple[Scalar, ...]:
+        """What models see, one number per patient each: tiers A and B, in profile order."""
+        return tuple(variable for variable in self.scalars if variable.tier != "C")
 
     def variable(self, name: str) -> Variable:
         """The variable called `name`.
@@ -193,15 +181,17 @@ class Profile(_Closed):
         return {variable.name: variable for variable in self.variables}
 
     @cached_property
-    def coded(self) -> Mapping[tuple[str, str], LabVariable | CodeVariable]:
-        """(system URI, code) -> the variable that the code carries."""
-        return {
+    def coded(self) -> Mapping[tuple[str, str], Stated]:
+        """(system URI, code) -> the variable that the code carries; our own code of a variable is its name."""
+        own = {(OWN_SYSTEM, each.name): each for each in self.variables if isinstance(each, Stated)}
+        public = {
             (self.systems[system], code): variable
             for variable in self.variables
-            if not isinstance(variable, DerivedVariable)
+            if isinstance(variable, Coded)
             for system, codes in variable.codes.items()
             for code in codes
         }
+        return own | public
 
     @cached_property
     def diagnoses(self) -> frozenset[tuple[str, str]]:
@@ -227,6 +217,9 @@ def load(name_or_path: str | Path) -> Profile:
         name_or_path: the name of a packaged profile ("aml"), or the path of a .yaml file. A profile that
             `extends` another finds it beside itself first, then among the packaged ones.
 
+    A base may leave fields of a variable open; `complete: {<variable>: {<field>: …}}` of the profile that extends
+    it fills them in. What a base has decided cannot be decided again; name, version and title are never inherited.
+
     Raises:
         ProfileError: the file is missing, is not YAML, has an unknown or missing field, or fails the linter;
             the message names the file and every field.
@@ -241,15 +234,17 @@ def load(name_or_path: str | Path) -> Profile:
         source = Path(name_or_path)
         folder = Path(name_or_path).parent
     raw = _read(source, text)
-    base = raw.pop("extends", None)
-    if base is not None:
-        raw = _merge(_read(_find(str(base), folder), str(base)), raw, text)
+    raw = _whole(raw, folder, text)
+    if "version" not in raw:
+        raise ProfileError(
+            f"profile {text}: has no version: a base that others extend; load one of those, or give it one"
+        )
     try:
         profile = Profile.model_validate(raw)
     except ValidationError as error:
         # Only place and rule, never pydantic's echo of the input: the same habit as for data.
         findings = "; ".join(
-            f"{'.'.join(str(part) for part in finding['loc'])}: {finding['msg']}"
+            f"{_place(finding['loc'], raw)}: {finding['msg']}"
             for finding in error.errors(include_input=False, include_url=False)
         )
         raise ProfileError(f"profile {text}: {findings}") from None
@@ -257,10 +252,32 @@ def load(name_or_path: str | Path) -> Profile:
     return profile
 
 
+def _place(location: tuple[int | str, ...], raw: Mapping[str, Any]) -> str:
+    """Variables and outcomes by name: nobody counts to the seventy-third of a list."""
+    parts = list(location)
+    if len(parts) > 1 and parts[0] in ("variables", "outcomes") and isinstance(parts[1], int):
+        item = raw[parts[0]][parts[1]]
+        if isinstance(item, dict) and isinstance(item.get("name"), str):
+            parts[1] = item["name"]
+        if parts[0] == "variables" and len(parts) > 2:
+            del parts[2]  # the kind that pydantic chose
+    return ".".join(str(part) for part in parts)
+
+
 class _Readable(Protocol):
     """What a path and a packaged resource have in common."""
 
     def read_text(self, encoding: str) -> str: ...
+
+
+def _whole(raw: dict[str, Any], folder: Path | None, label: str, depth: int = 0) -> dict[str, Any]:
+    """With its bases, which may have bases."""
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if depth == _DEEPEST:
+        raise ProfileError(f"profile {label}: extends itself, or more than {_DEEPEST} others in a row")
+    return _merge(_whole(_read(_find(str(base), folder), str(base)), folder, str(base), depth + 1), raw, label)
 
 
 def _find(name: str, folder: Path | None) -> _Readable:
@@ -289,27 +306,46 @@ def _read(source: _Readable, label: str) -> dict[str, Any]:
 
 def _merge(base: dict[str, Any], own: dict[str, Any], label: str) -> dict[str, Any]:
     """Base first. Systems and variables add up; a key in both files is refused, never silently replaced."""
-    merged = {key: value for key, value in base.items() if key != "profile"}
+    merged = {key: value for key, value in base.items() if key not in _OWN}
+    completed = own.pop("complete", {})
     for key, value in own.items():
-        if key == "variables" and isinstance(value, list):
+        if key in ("variables", "outcomes") and isinstance(value, list):
             merged[key] = [*merged.get(key, []), *value]
-        elif key == "systems" and isinstance(value, dict):
+        elif key in ("systems", "panels") and isinstance(value, dict):
             if shared := sorted(merged.get(key, {}).keys() & value.keys()):
-                raise ProfileError(f"profile {label}: systems.{shared[0]} is already defined by its base")
+                raise ProfileError(f"profile {label}: {key}.{shared[0]} is already defined by its base")
             merged[key] = {**merged.get(key, {}), **value}
         elif key in merged:
             raise ProfileError(f"profile {label}: {key} is already defined by its base; remove one of them")
         else:
             merged[key] = value
-    return merged
+    return _complete(merged, completed, label)
 
 
-class _UniqueKeys(yaml.SafeLoader):
+def _complete(merged: dict[str, Any], completed: object, label: str) -> dict[str, Any]:
+    """Fill in the fields that a base left open: the scale of blood counts differs between diseases."""
+    if not isinstance(completed, dict) or not all(isinstance(fields, dict) for fields in completed.values()):
+        raise ProfileError(f"profile {label}: complete: must map variables to the fields that their base left open")
+    variables = list(merged.get("variables", []))
+    places = {variable.get("name"): place for place, variable in enumerate(variables) if isinstance(variable, dict)}
+    for name, fields in completed.items():
+        if name not in places:
+            raise ProfileError(f"profile {label}: complete.{name}: no base has a variable of this name")
+        variable = variables[places[name]]
+        if shared := sorted(variable.keys() & fields.keys()):
+            raise ProfileError(f"profile {label}: complete.{name}.{shared[0]} is already defined by its base")
+        variables[places[name]] = {**variable, **fields}
+    return {**merged, "variables": variables} if variables else merged
+
+
+class _UniqueKeys(_SafeLoader):
     """PyYAML keeps the last of two equal keys without a word; a second bound must not replace the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  PyYAML's signature
         seen: set[object] = set()
         for key, _ in node.value:
+            if key.tag == _MERGE_KEY:
+                continue  # `<<: *anchor`: SafeLoader puts the anchor's keys in, below the own ones
             value = self.construct_object(key, deep=True)
             if value in seen:
                 raise yaml.constructor.ConstructorError(

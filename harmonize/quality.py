@@ -1,28 +1,37 @@
-"""The quality report: what was found in a source and what became of it. Counts, codes and places; no value.
+"""The quality report as typed values: what was found in a source and what became of it.
 
-It is local: exact counts depend on single patients, so nothing of it crosses the wire. Only statistics that
-went through the noisy secure sum, and were charged, may leave a site.
+Counts, codes and places; the one exception are the five-number summaries. It is local: exact counts depend on
+single patients, so nothing of it crosses the wire. Only statistics that went through the noisy secure sum, and
+were charged, may leave a site. What a person may hand over is `harmonize.disclosure.Shareable`.
 """
 
-__all__ = ["Finding", "Flow", "Quality", "Tally", "VariableQuality"]
+__all__ = [
+    "Finding",
+    "FiveNumbers",
+    "Flow",
+    "Gene",
+    "Karyotypes",
+    "PanelQuality",
+    "Quality",
+    "Tally",
+    "VariableQuality",
+]
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import jinja2
+import msgspec
 
-from harmonize.events import Issue, Severity, State
+from harmonize.errors import TableError
+from harmonize.events import State
 from harmonize.issues import CODES
 from harmonize.profile import Profile
+from harmonize.tally import Finding, Karyotypes, Tally, shown
 
 ISSUE_SYSTEM: Final = "urn:haemfed:codesystem:issue"
-_PLACES_KEPT = 10
-_ORDER = {severity: rank for rank, severity in enumerate(Severity)}
+FORMAT: Final = "haemfed/quality/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,90 +52,108 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class FiveNumbers:
+    """Minimum, quartiles and maximum in canonical units: values of patients, so for this site only."""
+
+    minimum: float = field(repr=False)
+    lower_quartile: float = field(repr=False)
+    median: float = field(repr=False)
+    upper_quartile: float = field(repr=False)
+    maximum: float = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class VariableQuality:
     """One variable over the rows of the table.
 
     Attributes:
+        name, title: from the profile.
         states: state name -> rows.
-        units: unit of the profile as found in the source -> measurements.
+        units: unit that the profile knows, as written in the source -> measurements.
+        kind, unit, tier: from the profile; `unit` is the canonical one, or "".
+        max_missing: share of rows without a value with which a site may still join.
+        codes: column, or "system|code", under which the source has it -> facts.
+        converted: measurements whose unit is another than the canonical one.
+        dropped: issue code -> facts not used.
+        soft: rows outside the usual range.
+        summary: five numbers of the usable values; None for categories, and for less than five values.
+        suspect: unit in which the measurements seem to be, if not the declared one; else "".
     """
 
     name: str
     title: str
     states: Mapping[str, int]
     units: Mapping[str, int]
+    kind: str = ""
+    unit: str = ""
+    tier: str = "A"
+    max_missing: float = 1.0
+    codes: Mapping[str, int] = field(default_factory=dict)
+    converted: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    soft: int = 0
+    summary: FiveNumbers | None = None
+    suspect: str = ""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table."""
+        return sum(self.states.values())
 
     @property
     def usable(self) -> int:
         """Rows with a number."""
-        return sum(count for name, count in self.states.items() if State[name.upper().replace("-", "_")].usable)
+        return sum(count for name, count in self.states.items() if _state(name).usable)
+
+    @property
+    def missing(self) -> Mapping[str, int]:
+        """State name -> rows without a number: the reasons."""
+        return {name: count for name, count in self.states.items() if not _state(name).usable}
+
+    @property
+    def too_sparse(self) -> bool:
+        """Whether a study refuses the table for this variable (tier A, see `Table.require_ready`)."""
+        return self.tier == "A" and self.rows > 0 and 1 - self.usable / self.rows > self.max_missing
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Equal issues, counted.
+class Gene:
+    """Who was tested for one gene. Absent is not negative: only rows with evidence count as tested.
 
     Attributes:
-        code: key of `harmonize.issues.CODES`.
-        variable: variable or fact concerned, or "".
-        field: column or JSON path, or "".
-        count: how often.
-        places: the first ten, as "file:line".
+        hgnc, symbol: from the profile.
+        tested: rows with a finding or a negative result.
+        found: rows with a finding.
     """
 
-    code: str
-    variable: str
-    field: str
-    count: int
-    places: tuple[str, ...]
-
-    @property
-    def severity(self) -> Severity:
-        """Severity of its kind."""
-        return CODES[self.code].severity
-
-    @property
-    def meaning(self) -> str:
-        """What was found and what became of it."""
-        return CODES[self.code].meaning
-
-    @property
-    def remedy(self) -> str:
-        """What to do about it."""
-        return CODES[self.code].remedy
+    hgnc: int
+    symbol: str
+    tested: int
+    found: int
 
 
-class Tally:
-    """Counts issues while a stream is read; memory grows with the kinds of issues, not with their number."""
+@dataclass(frozen=True, slots=True)
+class PanelQuality:
+    """Rows tested for every gene of a panel that the profile has a variable for."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._places: dict[tuple[str, str, str], set[tuple[str, int]]] = {}
-
-    def add(self, issue: Issue) -> None:
-        """Count one issue."""
-        key = (issue.code, issue.variable, issue.where.field)
-        self._counts[key] += 1
-        places = self._places.setdefault(key, set())
-        if len(places) < _PLACES_KEPT:
-            places.add((issue.where.file, issue.where.line))
-
-    def findings(self) -> tuple[Finding, ...]:
-        """Worst first, then by name: the same findings in the same order for the same source."""
-        found = [
-            Finding(
-                *key,
-                count,
-                tuple(f"{file}:{line}" if line else file for file, line in sorted(self._places[key])),
-            )
-            for key, count in self._counts.items()
-        ]
-        return tuple(sorted(found, key=lambda f: (_ORDER[f.severity], f.code, f.variable, f.field)))
+    name: str
+    title: str
+    genes: int
+    complete: int
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The report of one harmonisation."""
+    """The report of one harmonisation. `harmonize.describe.quality` fills all of it.
+
+    Attributes:
+        profile, version, digest: what was harmonised to.
+        flow: from source to table.
+        variables: one per variable of the profile, in its order.
+        findings: worst first.
+        genes, panels: coverage; empty if the profile has no genes.
+        karyotypes: what became of the karyotypes.
+    """
 
     profile: str
     version: str
@@ -134,11 +161,22 @@ class Quality:
     flow: Flow
     variables: tuple[VariableQuality, ...]
     findings: tuple[Finding, ...]
+    genes: tuple[Gene, ...] = ()
+    panels: tuple[PanelQuality, ...] = ()
+    karyotypes: Karyotypes = field(default_factory=Karyotypes)
 
     @classmethod
     def of(cls, profile: Profile, flow: Flow, variables: tuple[VariableQuality, ...], tally: Tally) -> "Quality":
         """Put a report together."""
-        return cls(profile.profile, profile.version, profile.digest, flow, variables, tally.findings())
+        return cls(
+            profile.profile,
+            profile.version,
+            profile.digest,
+            flow,
+            variables,
+            tally.findings(),
+            karyotypes=tally.karyotypes,
+        )
 
     def count(self, code: str, variable: str | None = None) -> int:
         """How often an issue occurred (in one variable, or in all).
@@ -149,9 +187,24 @@ class Quality:
         CODES[code]
         return sum(f.count for f in self.findings if f.code == code and variable in (None, f.variable))
 
-    def render_html(self) -> str:
-        """One self-contained HTML page: no script, no external asset, everything escaped."""
-        return _template().render(report=self, meanings=CODES)
+    def to_json(self) -> bytes:
+        """The whole report as JSON, for this site's own files: `from_json` reads it back."""
+        return msgspec.json.encode({"format": FORMAT, "quality": self}, order="deterministic")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Quality":
+        """Read a report back.
+
+        Raises:
+            TableError: not one of ours, damaged, or of another version.
+        """
+        try:
+            stored = msgspec.json.decode(data, type=_Stored)
+        except msgspec.DecodeError:
+            stored = None
+        if stored is None or stored.format != FORMAT or any(f.code not in CODES for f in stored.quality.findings):
+            raise TableError(f"the stored quality report is not {FORMAT}, or damaged; harmonise the source again")
+        return stored.quality
 
     def operation_outcome(self) -> dict[str, Any]:
         """The findings as a FHIR R4 OperationOutcome (as JSON types)."""
@@ -167,8 +220,21 @@ class Quality:
         return json.dumps(self.operation_outcome(), indent=1, ensure_ascii=False).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A report in a file."""
+
+    format: str
+    quality: Quality
+
+
+def _state(name: str) -> State:
+    return State[name.upper().replace("-", "_")]
+
+
 def _outcome_issue(finding: Finding) -> dict[str, Any]:
     more = ", …" if finding.count > len(finding.places) else ""
+    places = f": {', '.join(map(shown, finding.places))}{more}" if finding.places else ""
     issue: dict[str, Any] = {
         "severity": str(finding.severity),
         "code": CODES[finding.code].type,
@@ -176,16 +242,9 @@ def _outcome_issue(finding: Finding) -> dict[str, Any]:
             "coding": [{"system": ISSUE_SYSTEM, "code": finding.code}],
             "text": finding.meaning,
         },
-        "diagnostics": f"{finding.count} times: {', '.join(finding.places)}{more}; {finding.remedy}",
+        "diagnostics": f"{finding.count} times{places}; {finding.remedy}",
     }
+    # A path of FHIR begins with a letter and a column name is quoted nowhere: only what `shown` lets through.
     if expression := finding.field or finding.variable:
-        issue["expression"] = [expression]
+        issue["expression"] = [shown(expression)]
     return issue
-
-
-@cache
-def _template() -> jinja2.Template:
-    # Column names and file names come from outside and end in HTML: autoescape is not optional.
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    source = (resources.files("harmonize") / "templates" / "quality.html").read_text(encoding="utf-8")
-    return environment.from_string(source)

@@ -1,164 +1,247 @@
-"""The parts of FHIR R4 resources that a profile can use, decoded lazily and typed.
+"""The parts of FHIR R4 resources that a profile can use, decoded once, lazily and typed.
 
 Partial on purpose: names, addresses and narrative have no field here, so they are never in memory as objects.
-Fields that only R5 or STU3 have are listed to recognise a wrong version, and are never decoded.
+Fields that only R5 or STU3 have, and modifier extensions, are of a type that nothing fits: a resource that has one
+fails to decode, and only then is it looked at closely (`harmonize.sources.typed`). What is as it should be pays nothing
+for the check.
 """
 
 __all__ = [
     "Bundle",
+    "Code",
     "CodeableConcept",
     "Coding",
+    "Concept",
     "Condition",
+    "Contained",
     "Encounter",
+    "Entry",
+    "Extension",
+    "Foreign",
     "Head",
+    "Identifier",
+    "Mark",
+    "Meta",
     "Observation",
     "ObservationPart",
+    "Odd",
     "Patient",
+    "Period",
+    "Primitive",
+    "Procedure",
     "Quantity",
     "Reference",
+    "ReferenceRange",
     "Resource",
-    "decode",
-    "wrong_version",
 ]
 
-import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 # A field whose content is of no interest, only that it is there.
 Mark = Raw | UnsetType
+# A field that must not be there: no JSON fits the type.
+Never = Literal["\0 never"] | UnsetType
 
 
-class _Part(Struct, frozen=True, rename="camel"):
+class _Part(Struct, frozen=True, rename="camel", gc=False):
     """Unknown fields are skipped without being decoded."""
 
 
-class Coding(_Part, frozen=True):
-    """A code of a system."""
+class Coding(_Part, frozen=True, gc=False):
+    """A code of a system. `display` is looked at only to find contradictions; codes decide."""
+
+    system: str | None = None
+    code: str | None = None
+    display: str | None = None
+
+
+class CodeableConcept(_Part, frozen=True, gc=False):
+    """All codings are searched, not only the first."""
+
+    coding: tuple[Coding, ...] = ()
+    text: str | None = None
+
+
+class Code(_Part, frozen=True, gc=False):
+    """A code of a system where nobody asks for its display: of every Observation there is."""
 
     system: str | None = None
     code: str | None = None
 
 
-class CodeableConcept(_Part, frozen=True):
-    """All codings are searched, not only the first."""
+class Concept(_Part, frozen=True, gc=False):
+    """What a resource is about: all codings are searched, not only the first."""
 
-    coding: tuple[Coding, ...] = ()
+    coding: tuple[Code, ...] = ()
 
 
-class Identifier(_Part, frozen=True):
+class Extension(_Part, frozen=True, gc=False):
+    """Of the extensions only the reason of an absent value is read."""
+
+    url: str | None = None
+    value_code: str | None = None
+
+
+class Primitive(_Part, frozen=True, gc=False):
+    """What stands beside a primitive value, in `_valueInteger` and the like."""
+
+    extension: tuple[Extension, ...] = ()
+
+
+class Identifier(_Part, frozen=True, gc=False):
     """A business identifier."""
 
     system: str | None = None
     value: str | None = None
 
 
-class Reference(_Part, frozen=True):
+class Reference(_Part, frozen=True, gc=False):
     """Literal or logical."""
 
     reference: str | None = None
     identifier: Identifier | None = None
 
 
-class Period(_Part, frozen=True):
+class Period(_Part, frozen=True, gc=False):
     """Start and end as FHIR dateTimes."""
 
     start: str | None = None
     end: str | None = None
 
 
-class Quantity(_Part, frozen=True):
+class Quantity(_Part, frozen=True, gc=False):
     """`value` is a JSON number: text such as "13,5" is a type error."""
 
     value: float | None = None
     comparator: str | None = None
     unit: str | None = None
     code: str | None = None
+    extension: tuple[Extension, ...] = ()
+    beside_value: Primitive | None = msgspec.field(default=None, name="_value")
 
 
-class Meta(_Part, frozen=True):
+class ReferenceRange(_Part, frozen=True, gc=False):
+    """What the laboratory calls normal; also the shape of a Range."""
+
+    low: Quantity | None = None
+    high: Quantity | None = None
+
+
+class Meta(_Part, frozen=True, gc=False):
     """Version of the resource and the profiles that it claims."""
 
     last_updated: str | None = None
     profile: tuple[str, ...] = ()
 
 
-class Patient(_Part, frozen=True):
-    """Who, born when, alive or not."""
+class _Resource(_Part, frozen=True, gc=False, tag_field="resourceType"):
+    """What resources of every type have."""
 
     id: str | None = None
     meta: Meta | None = None
+    modifier_extension: Never = UNSET
+
+
+class Patient(_Resource, frozen=True, gc=False, tag="Patient"):
+    """Who, born when, alive or not."""
+
     identifier: tuple[Identifier, ...] = ()
     gender: str | None = None
     birth_date: str | None = None
     deceased_boolean: bool | None = None
     deceased_date_time: str | None = None
-    modifier_extension: Mark = UNSET
-    animal: Mark = UNSET  # STU3
+    animal: Never = UNSET  # STU3
 
 
-class Condition(_Part, frozen=True):
+class Condition(_Resource, frozen=True, gc=False, tag="Condition"):
     """A diagnosis and since when."""
 
     subject: Reference | None = None
-    code: CodeableConcept | None = None
-    verification_status: CodeableConcept | str | None = None  # str: STU3
+    contained: Mark = UNSET
+    code: Concept | None = None
+    verification_status: Concept | None = None  # a string in STU3
     onset_date_time: str | None = None
     onset_period: Period | None = None
     recorded_date: str | None = None
-    modifier_extension: Mark = UNSET
-    asserted_date: Mark = UNSET  # STU3
-    context: Mark = UNSET  # STU3
-    participant: Mark = UNSET  # R5
+    asserted_date: Never = UNSET  # STU3
+    context: Never = UNSET  # STU3
+    participant: Never = UNSET  # R5
 
 
-class ObservationPart(_Part, frozen=True):
+class ObservationPart(_Part, frozen=True, gc=False):
     """A code and its value: the Observation itself, or one of its components."""
 
-    code: CodeableConcept | None = None
+    code: Concept | None = None
     value_quantity: Quantity | None = None
     value_codeable_concept: CodeableConcept | None = None
-    data_absent_reason: CodeableConcept | None = None
+    value_string: str | None = None
+    value_integer: int | None = None
+    value_boolean: bool | None = None
+    value_range: ReferenceRange | None = None
+    beside_value_string: Primitive | None = msgspec.field(default=None, name="_valueString")
+    beside_value_integer: Primitive | None = msgspec.field(default=None, name="_valueInteger")
+    beside_value_boolean: Primitive | None = msgspec.field(default=None, name="_valueBoolean")
+    data_absent_reason: Concept | None = None
+    interpretation: tuple[CodeableConcept, ...] = ()
+    reference_range: tuple[ReferenceRange, ...] = ()
+    modifier_extension: Never = UNSET
 
 
-class Observation(ObservationPart, frozen=True):
+class Observation(ObservationPart, frozen=True, gc=False, tag="Observation", tag_field="resourceType"):
     """A measurement."""
 
+    id: str | None = None
+    meta: Meta | None = None
     subject: Reference | None = None
+    contained: Mark = UNSET
     status: str | None = None
     effective_date_time: str | None = None
     effective_instant: str | None = None
     effective_period: Period | None = None
     component: tuple[ObservationPart, ...] = ()
-    modifier_extension: Mark = UNSET
-    context: Mark = UNSET  # STU3
-    triggered_by: Mark = UNSET  # R5
-    body_structure: Mark = UNSET  # R5
+    context: Never = UNSET  # STU3
+    triggered_by: Never = UNSET  # R5
+    body_structure: Never = UNSET  # R5
 
 
-class Encounter(_Part, frozen=True):
+class Procedure(_Resource, frozen=True, gc=False, tag="Procedure"):
+    """What was done and when; R5 renamed `performed`, and both names are read."""
+
+    subject: Reference | None = None
+    contained: Mark = UNSET
+    status: str | None = None
+    code: Concept | None = None
+    performed_date_time: str | None = None
+    performed_period: Period | None = None
+    occurrence_date_time: str | None = None
+    occurrence_period: Period | None = None
+    context: Never = UNSET  # STU3
+    not_done: Never = UNSET  # STU3
+
+
+class Encounter(_Resource, frozen=True, gc=False, tag="Encounter"):
     """A contact: evidence that the patient was alive."""
 
     subject: Reference | None = None
+    contained: Mark = UNSET
     status: str | None = None
     period: Period | None = None
-    modifier_extension: Mark = UNSET
-    class_: Mark = msgspec.field(default=UNSET, name="class")  # a list in R5
-    actual_period: Mark = UNSET  # R5
-    incoming_referral: Mark = UNSET  # STU3
+    class_: Coding | None = msgspec.field(default=None, name="class")  # a list in R5
+    actual_period: Never = UNSET  # R5
+    incoming_referral: Never = UNSET  # STU3
 
 
-class Entry(_Part, frozen=True):
+class Entry(_Part, frozen=True, gc=False):
     """One entry of a Bundle; the resource stays bytes until somebody wants it."""
 
     full_url: str | None = None
     resource: Mark = UNSET
 
 
-class Bundle(_Part, frozen=True):
+class Bundle(_Part, frozen=True, gc=False):
     """A list of entries."""
 
     resource_type: str
@@ -168,7 +251,7 @@ class Bundle(_Part, frozen=True):
     issues: Mark = UNSET  # R5
 
 
-class Head(_Part, frozen=True):
+class Head(_Part, frozen=True, gc=False):
     """What every resource has."""
 
     resource_type: str
@@ -176,60 +259,36 @@ class Head(_Part, frozen=True):
     fhir_version: str | None = None  # CapabilityStatement
 
 
-Resource = Patient | Condition | Observation | Encounter
+class Odd(Head, frozen=True, gc=False):
+    """Everything that betrays another release, and modifier extensions."""
 
-_HEAD = msgspec.json.Decoder(Head)
-_DECODERS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
-    "Patient": msgspec.json.Decoder(Patient),
-    "Condition": msgspec.json.Decoder(Condition),
-    "Observation": msgspec.json.Decoder(Observation),
-    "Encounter": msgspec.json.Decoder(Encounter),
-}
-_R5_MARKS: Final = ("triggered_by", "body_structure", "actual_period", "participant", "issues")
-_STU3_MARKS: Final = ("animal", "asserted_date", "context", "incoming_referral")
-# HL7's own profile addresses carry the version either as a folder or after a bar.
-_PROFILE_VERSION = re.compile(
-    r"http://hl7\.org/fhir/(?:(?P<folder>[0-9]\.[0-9])/)?StructureDefinition/[^|]*(?:\|(?P<bar>[0-9]\.[0-9]))?.*"
-)
-_RELEASES: Final = {"3.0": "STU3", "5.0": "R5", "6.0": "R6"}
-
-
-def decode(raw: bytes | Raw) -> tuple[Head, Resource | None]:
-    """Decode one resource.
-
-    Returns:
-        its head, and the resource if it is of a type that profiles use.
-
-    Raises:
-        msgspec.ValidationError: a field has another type than R4 says; the message has the path, never the
-        value. msgspec.DecodeError: not JSON.
-        RecursionError: nested absurdly deep.
-    """
-    head = _HEAD.decode(raw)
-    decoder = _DECODERS.get(head.resource_type)
-    return head, None if decoder is None else decoder.decode(raw)
+    modifier_extension: Mark = UNSET
+    actual_period: Mark = UNSET
+    animal: Mark = UNSET
+    asserted_date: Mark = UNSET
+    body_structure: Mark = UNSET
+    context: Mark = UNSET
+    incoming_referral: Mark = UNSET
+    not_done: Mark = UNSET
+    participant: Mark = UNSET
+    triggered_by: Mark = UNSET
+    class_: Mark = msgspec.field(default=UNSET, name="class")
+    verification_status: Mark = UNSET
 
 
-def wrong_version(head: Head | Bundle, resource: Resource | Bundle | None) -> str | None:
-    """How a resource shows that it is not FHIR R4, as "R5 (Encounter.actualPeriod)"; None if it may be R4."""
-    version = head.fhir_version if isinstance(head, Head) else None
-    if version and (release := _RELEASES.get(version[:3])):
-        return f"{release} (fhirVersion)"
-    for profile in head.meta.profile if head.meta else ():
-        match = _PROFILE_VERSION.fullmatch(profile)
-        if match and (release := _RELEASES.get(match["folder"] or match["bar"] or "")):
-            return f"{release} (meta.profile)"
-    for release, marks in (("R5", _R5_MARKS), ("STU3", _STU3_MARKS)):
-        for mark in marks:
-            if getattr(resource, mark, UNSET) is not UNSET:
-                return f"{release} ({head.resource_type}.{_camel(mark)})"
-    if isinstance(resource, Encounter) and resource.class_ is not UNSET and bytes(resource.class_)[:1] == b"[":
-        return "R5 (Encounter.class is a list)"
-    if isinstance(resource, Condition) and isinstance(resource.verification_status, str):
-        return "STU3 (Condition.verificationStatus is a code)"
-    return None
+class Contained(_Part, frozen=True, gc=False):
+    """A contained resource as far as a reference to it can use it."""
+
+    resource_type: str
+    id: str | None = None
+    identifier: tuple[Identifier, ...] | Raw = ()  # one object in some types
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)
+Resource = Patient | Condition | Observation | Procedure | Encounter
+"""The types that profiles use."""
+
+
+class Foreign(Struct, frozen=True, gc=False):
+    """A resource of a type that profiles do not use."""
+
+    resource_type: str

@@ -5,7 +5,6 @@ __all__ = ["Matrix", "Table", "build"]
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import BinaryIO
 
@@ -15,47 +14,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harmonize.assemble import assemble
+from harmonize.buffers import from_numpy, to_numpy, validity, vectors_to_numpy
 from harmonize.errors import MisuseError, NotReady, TableError
 from harmonize.events import Item
-from harmonize.layout import FORMAT, USABLE, check, filled, schema
-from harmonize.profile import Profile, Scale
+from harmonize.layout import FORMAT, USABLE, check, one, schema
+from harmonize.matrix import Matrix, matrix
+from harmonize.profile import Profile
 from harmonize.quality import Quality
-
-Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """What models take: bounded by public constants, patients in the order of the table.
-
-    Attributes:
-        x: float64[n, p], scaled by the profile's public centre and spread; 0 where not observed. Read-only.
-        observed: bool[n, p], whether x holds a patient's value. Read-only.
-        duration: float64[n], days from index diagnosis, inside the profile's hard range. Read-only.
-        event: bool[n], true = died at `duration`, false = last seen alive then. Read-only.
-        pid: pseudonyms, length n.
-        names: variable names, length p, profile order.
-        lower, upper: float64[p], bounds that every x obeys: functions of the profile alone. Read-only.
-    """
-
-    x: Float64 = field(repr=False)
-    observed: Bool = field(repr=False)
-    duration: Float64 = field(repr=False)
-    event: Bool = field(repr=False)
-    pid: list[str] = field(repr=False)
-    names: list[str]
-    lower: Float64
-    upper: Float64
 
 
 class Table:
     """A harmonised cohort under one profile.
 
-    Columns: `pid` (string), then per variable `<name>` (float64; int8 for categories; null unless the state
-    is usable) and `<name>__m` (uint8, a `State`), then `time` (int32, days) and `event` (bool). Rows are
-    sorted by pid. There is no date in it, and the schema metadata holds the profile's name, version and
-    digest, nothing else.
+    Columns: `pid` (string), then per variable `<name>` (float64; int8 for categories; a list of float32 of fixed
+    size for vectors; null unless the state is usable) and `<name>__m` (uint8, a `State`), then `time` (int32, days)
+    and `event` (bool), then `<outcome>_time` and `<outcome>_event` of further outcomes (null: not known). Rows are
+    sorted by pid. There is no date in it, and the schema metadata holds the layout's and the profile's name, version
+    and digest, nothing else.
     """
 
     def __init__(self, arrow: pa.Table, profile: Profile) -> None:
@@ -93,7 +68,7 @@ class Table:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) over profile digest, column names, values and states: names the frozen snapshot.
+        """SHA-256 (hex) over layout, profile digest, column names, values, gaps and states: names the frozen snapshot.
 
         Independent of the Parquet writer's version.
         """
@@ -101,19 +76,22 @@ class Table:
         for part in (FORMAT.encode(), self._profile.digest.encode(), len(self).to_bytes(8, "little")):
             content.update(len(part).to_bytes(4, "little") + part)
         for name in self._arrow.column_names:
-            column = self._arrow.column(name).combine_chunks()
+            column = one(self._arrow, name)
             if pa.types.is_string(column.type):
                 values = "\0".join(column.to_pylist()).encode()
+            elif pa.types.is_fixed_size_list(column.type):
+                values = vectors_to_numpy(column).astype("<f4").tobytes()
             else:
                 kind = "<f8" if pa.types.is_floating(column.type) else "<i8"
-                values = filled(column).astype(kind).tobytes()
-            for part in (name.encode(), values):
+                values = to_numpy(column).astype(kind).tobytes()
+            known = validity(column).astype(np.uint8).tobytes()
+            for part in (name.encode(), values, known):
                 content.update(len(part).to_bytes(8, "little") + part)
         return content.hexdigest()
 
     def states(self, name: str) -> NDArray[np.uint8]:
         """uint8[n]: the `State` of every patient's value of a variable."""
-        return np.asarray(self._arrow.column(f"{name}__m").to_numpy(), dtype=np.uint8)
+        return to_numpy(one(self._arrow, f"{name}__m"))
 
     def take(self, rows: Sequence[bool]) -> "Table":
         """The rows whose flag is true, in order."""
@@ -123,32 +101,7 @@ class Table:
 
     def matrix(self) -> Matrix:
         """Scale, clip and fill by the profile's public constants."""
-        variables = self._profile.variables
-        x = np.zeros((len(self), len(variables)))
-        observed = np.zeros((len(self), len(variables)), dtype=np.bool_)
-        bounds = np.zeros((2, len(variables)))
-        for column, variable in enumerate(variables):
-            known = np.isin(self.states(variable.name), USABLE)
-            values = filled(self._arrow.column(variable.name).combine_chunks()).astype(np.float64)
-            x[:, column] = np.where(known, _scaled(values, variable.scale), 0.0)
-            observed[:, column] = known
-            low, high = _scaled(np.array([float(bound) for bound in variable.scale.clip]), variable.scale)
-            # Not observed is 0, so 0 belongs to the bounds even where the centre lies outside the clip range.
-            bounds[:, column] = min(low, 0.0), max(high, 0.0)
-        duration = self._arrow.column("time").to_numpy().astype(np.float64)
-        event = np.array(self._arrow.column("event").to_pylist(), dtype=np.bool_)
-        for array in (x, observed, bounds, duration, event):
-            array.setflags(write=False)
-        return Matrix(
-            x=x,
-            observed=observed,
-            duration=duration,
-            event=event,
-            pid=list(self.pids),
-            names=list(self._profile.names),
-            lower=bounds[0],
-            upper=bounds[1],
-        )
+        return matrix(self._arrow, self._profile)
 
     def require_ready(self, minimum: int) -> None:
         """Refuse a table that is too small or too sparse; asked once, locally, before a study is signed.
@@ -165,7 +118,7 @@ class Table:
                 f"the table has {len(self)} usable patients and this site's minimum is {minimum}; "
                 "look at the cohort flow in the quality report for who was left out, or widen the extract"
             )
-        for variable in self._profile.variables:
+        for variable in self._profile.inputs:
             unusable = 1 - np.isin(self.states(variable.name), USABLE).mean() if len(self) else 0.0
             if variable.tier == "A" and unusable > float(variable.missing.max_rate):
                 raise NotReady(
@@ -204,24 +157,27 @@ class Table:
         """
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
-            arrow = pq.read_table(stream, page_checksum_verification=True)
+            # Not read_table: it loads pyarrow.dataset, and with it pandas.
+            arrow = pq.ParquetFile(stream, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError):
             raise TableError("not a Parquet file, or truncated; harmonise the source again") from None
         return cls(arrow, profile)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[object]], profile: Profile) -> "Table":
-        """Build from plain columns named as in the schema; rows are put in the order of their pid."""
+        """Build from columns (sequences or Arrow arrays) named as in the schema; rows are put in order of their pid."""
         table_schema = schema(profile)
-        order = sorted(range(len(columns["pid"])), key=lambda row: str(columns["pid"][row]))
-        arrays = [pa.array([columns[column.name][row] for row in order], type=column.type) for column in table_schema]
-        return cls(pa.Table.from_arrays(arrays, schema=table_schema), profile)
-
-
-def _scaled(values: Float64, scale: Scale) -> Float64:
-    clipped = np.clip(values, float(scale.clip[0]), float(scale.clip[1]))
-    transformed = np.log1p(clipped) if scale.transform == "log1p" else clipped
-    return np.asarray((transformed - float(scale.centre)) / float(scale.spread), dtype=np.float64)
+        arrays = [
+            column if isinstance(column := columns[field.name], pa.Array) else pa.array(column, type=field.type)
+            for field in table_schema
+        ]
+        pids = arrays[0].to_pylist()
+        order = from_numpy(np.array(sorted(range(len(pids)), key=pids.__getitem__), dtype=np.int32))
+        arrow = pa.Table.from_arrays(
+            [column.take(order).cast(field.type) for column, field in zip(arrays, table_schema, strict=True)],
+            schema=table_schema,
+        )
+        return cls(arrow, profile)
 
 
 def build(items: Iterable[Item], profile: Profile, pseudonym_key: bytes) -> tuple[Table, Quality]:

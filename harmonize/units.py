@@ -29,7 +29,7 @@ def convert(value: Decimal, unit: str, variable: LabVariable) -> Decimal | None:
     """`value` in the variable's canonical unit, exactly; None if the unit is not listed.
 
     >>> from harmonize import profile
-    >>> wbc = profile.load("aml").variable("wbc")
+    >>> wbc = profile.load("aml_core").variable("wbc")
     >>> convert(Decimal("13300"), "/µL", wbc) == convert(Decimal("13.3"), "G/L", wbc) == Decimal("13.3")
     True
     >>> convert(Decimal("13.3"), "g/L", wbc) is None

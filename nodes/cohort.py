@@ -66,7 +66,7 @@ def load_cohort(study: Study, table: Path, split_key: bytes) -> Cohort:
         whole = Table.from_parquet(read(table), profile)
     except ProfileMismatch as error:
         raise DataProblem(f"{table}: {error}; run `haemfed harmonize run` again") from error
-    if tuple(profile.names) != study.learning.features:
+    if tuple(variable.name for variable in profile.inputs) != study.learning.features:
         raise DataProblem(f"study {study.name!r} wants the columns {', '.join(study.learning.features)} in this order")
     train, holdout = partition(whole, split_key)
     return Cohort(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from audits import quality_report
 from harmonize import mapping as mappings
 from harmonize import sources
+from harmonize.assemble import assemble
+from harmonize.disclosure import shareable
 from harmonize.profile import Profile, load
 from harmonize.quality import Quality
-from harmonize.table import build
-from nodes import files
+from harmonize.table import Table
+from nodes import files, provenance
 from nodes.config import SiteConfig
-from nodes.errors import StorageProblem
+from nodes.counting import counted
+from nodes.errors import ConfigError, StorageProblem
+from nodes.fhir_cohort import fetching
 from nodes.places import Places, load_secrets
 from nodes.policy import Policy, check_cohort
 
@@ -36,14 +43,24 @@ class Harmonised:
     quality: Quality
 
 
-def harmonise(config: SiteConfig, mapping: Path, profile_name: str, policy: Policy) -> Harmonised:
-    """Read a source and store table and quality report.
+def harmonise(
+    config: SiteConfig,
+    mapping: Path,
+    profile_name: str | None,
+    policy: Policy,
+    read: Callable[[int], None] | None = None,
+    *,
+    strict: bool = False,
+) -> Harmonised:
+    """Read a source and store table, quality report and provenance.
 
     Args:
         config: the site.
         mapping: mapping file; its folder is the source folder.
-        profile_name: a shipped profile or a path.
+        profile_name: a shipped profile or a path; None means the one that the mapping file names.
         policy: this site's refusals; the cohort's size is checked here, by a person, before any study.
+        read: told the bytes of the source as they are read.
+        strict: judge FHIR resources by the whole of FHIR R4, too; adds findings, changes no table.
 
     Raises:
         ConfigError: mapping or profile are wrong.
@@ -52,18 +69,114 @@ def harmonise(config: SiteConfig, mapping: Path, profile_name: str, policy: Poli
         CohortTooSmall: fewer patients than `minimum_cohort`; the report is written, the table is not.
         StorageProblem: disk full, or not writable.
     """
-    profile: Profile = load(profile_name)
+    profile: Profile = load(profile_name or profile_of(mapping))
     places = Places(config.paths)
     secrets = load_secrets(places)
+    plan = mappings.load(mapping, profile)
+    folder = mapping.parent if read is None else counted(mapping.parent, read)
     try:
-        read = sources.read(mapping.parent, mappings.load(mapping, profile), profile)
-        table, quality = build(read, profile, secrets.pseudonym)
+        items = sources.read(folder, plan, profile, strict=strict, fetch=fetching(mapping.parent, profile))
+        assembled = assemble(items, profile, secrets.pseudonym)
     except OSError as error:
         raise StorageProblem(f"{mapping.parent}: {error.strerror or error}") from error
-    target, report = places.table(profile.profile), places.quality(profile.profile, "html")
+    table = Table.from_columns(assembled.columns, profile)
+    target = places.table(profile.profile)
     files.make_private_directory(target.parent)
-    files.write(report, quality.render_html().encode(), private=True)
-    files.write(places.quality(profile.profile, "json"), quality.operation_outcome_json(), private=True)
+    report = _write_report(places, profile, assembled.quality)
     check_cohort(policy, len(table), report)
+    systems = sorted({source.patient.system for source in plan.sources})
+    cited = provenance.to_bytes(assembled.provenance, profile, table.digest, systems)
+    # First the places, then the table: between the two a crash leaves a table whose digest the places do not name.
+    files.write(places.provenance(profile.profile), cited, private=True)
     files.write(target, table.to_parquet_bytes(), private=True)
-    return Harmonised(len(table), table.digest, target, report, quality)
+    return Harmonised(len(table), table.digest, target, report, assembled.quality)
+
+
+def profile_of(mapping: Path) -> str:
+    """The profile that a mapping file names.
+
+    Raises:
+        ConfigError: missing, not TOML, or without profile.
+    """
+    try:
+        name = tomllib.loads(mapping.read_text(encoding="utf-8-sig")).get("profile")
+    except FileNotFoundError:
+        raise ConfigError(f"{mapping}: not found; write a mapping file beside the data") from None
+    except OSError as error:
+        raise ConfigError(f"{mapping}: {error.strerror}; give the mapping file, not its folder") from None
+    except ValueError as error:  # of TOML, or of UTF-8: neither is a patient's record
+        what = "not UTF-8; save it as UTF-8" if isinstance(error, UnicodeDecodeError) else f"not TOML: {error}"
+        raise ConfigError(f"{mapping.name}: {what}") from None
+    except RecursionError:
+        raise ConfigError(f"{mapping.name}: nested too deep for a mapping file") from None
+    if not isinstance(name, str):
+        raise ConfigError(f'{mapping.name}: profile is missing; write profile = "mds", or give --profile')
+    return name
+
+
+def input_bytes(mapping: Path, profile_name: str | None) -> int | None:
+    """Size of the files that a mapping names; None if that is not known before (a bulk manifest, a server).
+
+    Raises:
+        ConfigError: mapping or profile are wrong.
+    """
+    plan = mappings.load(mapping, load(profile_name or profile_of(mapping)))
+    found: set[Path] = set()
+    for source in plan.sources:
+        if isinstance(source, mappings.Bulk | mappings.Server):
+            return None
+        found.update(place.path for place in sources.files.find(mapping.parent, source.files))
+    return sum(path.stat().st_size for path in found)
+
+
+def stored_profile(places: Places, name: str | None) -> Profile:
+    """The profile of a stored report: the named one, or the only one.
+
+    Raises:
+        ConfigError: there is no report yet, or several and none is named; no such profile.
+    """
+    if name is not None:
+        return load(name)
+    known = sorted(path.name.removesuffix(_DATA) for path in places.tables.glob(f"*{_DATA}"))
+    if not known:
+        raise ConfigError("no quality report yet; run: haemfed harmonize run MAPPING")
+    if len(known) > 1:
+        raise ConfigError(f"there are reports for {', '.join(known)}; say which with --profile")
+    return load(known[0])
+
+
+def stored_report(places: Places, profile: Profile) -> Quality:
+    """The report of the last run under a profile, also of one that was too small for a table.
+
+    Raises:
+        StorageProblem: there is none.
+        DataProblem: damaged, or of another version.
+    """
+    return Quality.from_json(files.read_private(places.quality(profile.profile, "data.json")))
+
+
+def share(places: Places, profile: Profile) -> tuple[Path, bytes]:
+    """Write the shareable page beside the table; a person hands it over, no program does.
+
+    Returns:
+        The page's path, and the same as JSON.
+
+    Raises:
+        CohortTooSmall: fewer than 20 patients.
+        DataProblem: the report was made under another version of the profile.
+    """
+    report = shareable(stored_report(places, profile), profile)
+    target = places.quality(profile.profile, "shareable.html")
+    files.write(target, quality_report.shareable_html(report, profile.title).encode(), private=True)
+    return target, report.to_json()
+
+
+_DATA = "-quality.data.json"
+
+
+def _write_report(places: Places, profile: Profile, quality: Quality) -> Path:
+    report = places.quality(profile.profile, "html")
+    files.write(report, quality_report.local_html(quality, profile.title).encode(), private=True)
+    files.write(places.quality(profile.profile, "json"), quality.operation_outcome_json(), private=True)
+    files.write(places.quality(profile.profile, "data.json"), quality.to_json(), private=True)
+    return report

@@ -51,13 +51,22 @@ class Places:
         """Signing key of the data protection officer or of an auditor, mode 0600."""
         return self._root / f"{role}.pem"
 
+    @property
+    def tables(self) -> Path:
+        """Folder of the tables and what belongs to them."""
+        return self._root / "tables"
+
     def table(self, profile: str) -> Path:
         """The canonical table under a profile, pseudonymous."""
-        return self._root / "tables" / f"{profile}.parquet"
+        return self.tables / f"{profile}.parquet"
+
+    def provenance(self, profile: str) -> Path:
+        """Where the table's cells came from: file, line and field of the source, no value."""
+        return self.tables / f"{profile}-provenance.parquet"
 
     def quality(self, profile: str, suffix: str) -> Path:
         """Quality report beside the table."""
-        return self._root / "tables" / f"{profile}-quality.{suffix}"
+        return self.tables / f"{profile}-quality.{suffix}"
 
     def run(self, run_id: bytes) -> Path:
         """Folder with what one run left: model, evaluation, evidence, certificate, report."""

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 import pandas as pd
 
-from harmonize.profile import CodeVariable, Variable, load
+from harmonize.profile import CodeVariable, Scalar, load
 from models.data import DAYS_PER_YEAR, SurvivalData
 from models.simulation import Column, Disease, Population
 from nodes import files
@@ -138,11 +138,11 @@ def described(name: str, concordance: float, survival: float, follow_up: float, 
         ProfileError: there is no such profile.
         ConfigError: (of `models`) a number outside its range.
     """
-    columns = tuple(_column(variable) for variable in load(name).variables)
+    columns = tuple(_column(variable) for variable in load(name).inputs)
     return Invented(Disease(columns, concordance, survival * DAYS_PER_YEAR, follow_up * DAYS_PER_YEAR, missing))
 
 
-def _column(variable: Variable) -> Column:
+def _column(variable: Scalar) -> Column:
     scale = variable.scale
     low, high = (float(bound) for bound in scale.clip)
     if scale.transform == "log1p":

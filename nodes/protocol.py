@@ -167,7 +167,7 @@ def draft(
     Args:
         name: of the study.
         purpose: one sentence for the record of processing.
-        profile: the data profile; its variables are the features, in order.
+        profile: the data profile; its inputs (tiers A and B) are the features, in order.
         preset: model and training constants.
         sites: (name, Ed25519 public key, declared size band) of each hospital.
         terms: privacy and federation.
@@ -183,7 +183,7 @@ def draft(
     silent, n = terms.noise is Noise.NONE, len(sites)
     collusion = 0 if silent else collusion_bound(n)
     sized = preset.sized(terms.declared_patients * terms.sampling_probability)  # patients expected in one step
-    features = tuple(profile.names)
+    features = tuple(variable.name for variable in profile.inputs)
     weights = initial_weights(sized, len(features), seed)
     members = tuple(
         Site(index, site, base64.b64encode(identity).decode(), band)

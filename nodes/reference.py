@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nodes import errors, logs
+from nodes import errors, issue_pages, logs, profile_pages
 from nodes.config import CoordinatorConfig, SiteConfig
 from nodes.policy import Policy
 
@@ -29,7 +29,7 @@ _EXAMPLE: Final = """\
 minimum_roster = 4
 minimum_collusion = 1
 minimum_cohort = 20
-allowed_profiles = ["aml"]
+allowed_profiles = ["aml_core"]
 allowed_query_kinds = [
     "gradient", "breslow", "concordance", "calibration",
     "score-histogram-members", "score-histogram-nonmembers",
@@ -56,7 +56,9 @@ def pages() -> Mapping[str, str]:
     return {
         "configuration.md": _configuration(),
         "exit-codes.md": _exit_codes(),
+        "issues.md": issue_pages.page(_GENERATED),
         "log-fields.md": _log_fields(),
+        "profiles.md": profile_pages.page(_GENERATED),
     }
 
 

@@ -6,7 +6,7 @@ import math
 
 from audits.references import Dictionary, FeatureLaw, Plan
 from audits.shadows import Recipe
-from harmonize.profile import CodeVariable, Profile, Scale, Variable
+from harmonize.profile import CodeVariable, Profile, Scalar, Scale
 from models.presets import Preset
 from nodes.cohort import study_profile
 from nodes.study import Study
@@ -38,10 +38,10 @@ def reference_digest(study: Study) -> bytes:
 
 
 def _laws(profile: Profile) -> tuple[FeatureLaw, ...]:
-    return tuple(_law(variable) for variable in profile.variables)
+    return tuple(_law(variable) for variable in profile.inputs)
 
 
-def _law(variable: Variable) -> FeatureLaw:
+def _law(variable: Scalar) -> FeatureLaw:
     scale = variable.scale
     if isinstance(variable, CodeVariable):
         levels = tuple(sorted(_scaled(float(value), scale) for value in set(variable.values.values())))

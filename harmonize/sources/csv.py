@@ -1,235 +1,273 @@
-"""Delimited text with one row a patient: registry and REDCap exports, spreadsheets.
+"""Delimited text: registry and REDCap exports, laboratory lists, spreadsheets; wide or long.
 
 Nothing is guessed: encoding, delimiter, decimal sign, date formats, units and codes are declared in the
 mapping file, and what does not fit the declaration is an issue. "12,5" under a decimal point is never 125.
 """
 
-__all__ = ["parse_number", "read"]
+__all__ = ["read"]
 
 import csv
 import datetime as dt
 import difflib
 import hashlib
-import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
-from functools import cache
 from typing import Final
 
-from harmonize.dates import parse_declared
 from harmonize.errors import MappingError, SourceError
-from harmonize.events import FACTS, Event, Fact, Issue, Item, PatientRecord, Pointer, State
-from harmonize.mapping import Column, Csv, Dialect
-from harmonize.profile import CodeVariable, Profile
-from harmonize.sources.facts import judge_date
+from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer
+from harmonize.mapping import Column, Csv
+from harmonize.mapping.fitting import introduces
+from harmonize.profile import Profile
+from harmonize.sources.cells import DAY0, UNSEEN, Cell, Cells, Row
+from harmonize.sources.columns import reader
+from harmonize.sources.decoding import Lines
 from harmonize.sources.files import Readable, Strikes, opened
+from harmonize.spreadsheets import is_damaged, is_rounded_identifier
 
-_MISSING: Final = {
-    "not-recorded": State.NOT_RECORDED,
-    "unknown": State.UNKNOWN,
-    "not-tested": State.NOT_TESTED,
-}
-_COMPARATOR = re.compile(r"(?P<sign>[<>]=?)?\s*(?P<number>.*)")
+_EVENT: Final = "redcap_event_name"
+_INSTRUMENT: Final = "redcap_repeat_instrument"
 
 
 def read(source: Readable, mapping: Csv, profile: Profile) -> Iterator[Item]:
     """Read one CSV file.
 
     Raises:
-        MappingError: a mapped column is not in the header, or the header has it twice.
+        MappingError: a mapped column is not in the header, the header has a name twice, or the file is a
+            REDCap export with several rows a patient and the mapping does not say so.
         SourceError: not in the declared encoding, broken quoting, no header, or more than 1 % of the rows
             ragged.
     """
     with opened(source) as (stream, name):
-        text = io.TextIOWrapper(stream, encoding=_codec(mapping.csv, name), newline="")
-        try:
-            yield from _Reader(text, name, mapping, profile).items()
-        finally:
-            text.detach()  # the stream belongs to whoever opened it
-
-
-def parse_number(text: str, dialect: Dialect) -> tuple[Decimal, State] | None:
-    """A number in the declared notation, with its comparator as a state; None if it is not one.
-
-    >>> german = Dialect(decimal=",", thousands=".")
-    >>> [parse_number(text, german) for text in ("1.234,5", "<0,5", "1.23")]
-    [(Decimal('1234.5'), <State.VALUE: 0>), (Decimal('0.5'), <State.BELOW_LIMIT: 6>), None]
-    >>> [parse_number(text, Dialect()) for text in ("12,5", "NaN", "1e400x", "")]
-    [None, None, None, None]
-    """
-    match = _COMPARATOR.fullmatch(text.strip())
-    if match is None or not _number_pattern(dialect.decimal, dialect.thousands).fullmatch(match["number"]):
-        return None
-    digits = match["number"]
-    if dialect.thousands is not None:
-        digits = digits.replace(dialect.thousands, "")
-    value = Decimal(digits.replace(dialect.decimal, "."))
-    if match["sign"]:
-        return value, State.BELOW_LIMIT if match["sign"].startswith("<") else State.ABOVE_LIMIT
-    return value, State.VALUE
-
-
-@cache
-def _number_pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
-    whole = r"[0-9]{1,30}"
-    if thousands is not None:
-        # Groups of three or no groups: "1,23" under thousands="," is a mistake, not 123.
-        whole = rf"(?:{whole}|[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}}){{1,9}})"
-    return re.compile(rf"[+-]?{whole}(?:{re.escape(decimal)}[0-9]{{1,30}})?(?:[eE][+-]?[0-9]{{1,2}})?")
-
-
-def _codec(dialect: Dialect, name: str) -> str:
-    try:
-        "".encode(dialect.encoding)
-    except LookupError:
-        raise MappingError(f"csv.encoding: Python knows no encoding {dialect.encoding!r} (for {name})") from None
-    return dialect.encoding
-
-
-def _hint(name: str, names: Sequence[str]) -> str:
-    # Never the whole header: in a file without one, the first row is a patient.
-    match = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {match[0]!r}?" if match else "the first row must hold the column names"
+        lines = Lines(stream, name, mapping.csv.encoding)
+        if lines.marked:
+            yield Issue("byte-order-mark", Pointer(name, 1))
+        yield from _Reader(lines, name, mapping, profile).items()
 
 
 class _Reader:
     """One pass over one file."""
 
-    def __init__(self, text: io.TextIOWrapper, name: str, mapping: Csv, profile: Profile) -> None:
-        self._rows = csv.reader(text, delimiter=mapping.csv.delimiter, strict=True)
+    def __init__(self, lines: Lines, name: str, mapping: Csv, profile: Profile) -> None:
+        self._rows = csv.reader(lines, delimiter=mapping.csv.delimiter, strict=True)
         self._name = name
         self._mapping = mapping
         self._profile = profile
+        # Relative dates without any date of diagnosis: all patients share one day 0.
+        self._common_day0 = Fact.INDEX_DATE not in mapping.columns
 
     def items(self) -> Iterator[Item]:
         header = self._next()
         if header is None:
             raise SourceError(f"{self._name}: is empty; there is no header")
-        if header and header[0].startswith("\ufeff"):
-            header[0] = header[0].removeprefix("\ufeff")
-            yield Issue("byte-order-mark", Pointer(self._name, 1))
-        index = self._index(header)
+        names = [name.strip() for name in header]
+        index = self._index(names)
+        rows = self._form(Cells(self._name, self._mapping, self._profile, index), index)
         strikes = Strikes(self._name, "row")
-        while (row := self._next()) is not None:
-            if not any(row):
+        while (cells := self._next()) is not None:
+            if not any(cells):
                 continue
             line = self._rows.line_num
-            if len(row) != len(header):
+            if len(cells) != len(names):
                 yield Issue("row-ragged", Pointer(self._name, line))
                 strikes.strike(line)
                 continue
             strikes.good()
-            yield from self._patient(row, line, index)
+            yield from self._row(list(map(str.strip, cells)), line, index, rows)
         strikes.verdict()
+        yield from rows.unseen()
+
+    def _form(self, cells: Cells, index: Mapping[str, int]) -> "_Rows":
+        introducing = introduces(self._mapping, self._profile)
+        if self._mapping.long is not None:
+            return _LongRows(cells, index, introducing)
+        if self._mapping.redcap is not None:
+            return _RedcapRows(cells, index, introducing)
+        return _WideRows(cells, index, introducing)
 
     def _next(self) -> list[str] | None:
         try:
             return next(self._rows, None)
-        except UnicodeDecodeError:
-            raise SourceError(
-                f"{self._name}: after line {self._rows.line_num}: not {self._mapping.csv.encoding}; "
-                "declare the file's encoding under [csv] (often cp1252), or save it as UTF-8"
-            ) from None
         except csv.Error:
             raise SourceError(
                 f"{self._name}: after line {self._rows.line_num}: broken quoting or an oversized cell; "
                 "check the quotes there, and delimiter under [csv]"
             ) from None
 
-    def _index(self, header: Sequence[str]) -> Mapping[str, int]:
-        """Column name -> position, for every mapped column."""
-        names = [name.strip() for name in header]
-        wanted = {self._mapping.patient.column: "patient.column"}
-        for target, column in self._mapping.columns.items():
-            wanted[column.column] = f"columns.{target}.column"
-            if column.unit_column:
-                wanted[column.unit_column] = f"columns.{target}.unit_column"
-            if column.date_column:
-                wanted[column.date_column] = f"columns.{target}.date_column"
-        for name, place in wanted.items():
+    def _index(self, names: Sequence[str]) -> Mapping[str, int]:
+        """Column name -> position."""
+        for name, place in _mapped(self._mapping).items():
             if name not in names:
                 raise MappingError(f"{self._name}: {place} names {name!r}, not in the header; {_hint(name, names)}")
             if names.count(name) > 1:
                 raise MappingError(f"{self._name}: the header has {name!r} twice; rename one of the columns")
-        return {name: names.index(name) for name in wanted}
+        seen: dict[str, int] = {}
+        for at, name in enumerate(names, start=1):
+            if name and (first := seen.setdefault(name, at)) != at:
+                raise MappingError(f"{self._name}: columns {first} and {at} have the same name; rename one of them")
+        if _EVENT in seen and self._mapping.redcap is None and self._mapping.long is None:
+            raise MappingError(
+                f"{self._name}: a REDCap export with several rows a patient; add [redcap], and event or instrument "
+                "to the columns"
+            )
+        return {name: at - 1 for name, at in seen.items()}
 
-    def _patient(self, row: Sequence[str], line: int, index: Mapping[str, int]) -> Iterator[Item]:
-        cells = {column: row[place].strip() for column, place in index.items()}
+    def _row(self, cells: list[str], line: int, index: Mapping[str, int], rows: "_Rows") -> list[Item]:
         column = self._mapping.patient.column
-        identifier = cells[column]
+        identifier = cells[index[column]]
         if not identifier:
-            yield Issue("identifier-missing", Pointer(self._name, line, column))
+            return [Issue("identifier-missing", Pointer(self._name, line, column))]
+        if is_rounded_identifier(identifier):
+            return [Issue("excel-identifier", Pointer(self._name, line, column))]
+        row = Row(cells, line, self._mapping.patient.key(identifier), DAY0 if self._common_day0 else None, [])
+        rows.read(row, identifier)
+        return row.items
+
+
+class _Rows:
+    """What a row means: one patient, one measurement, or one event of a patient."""
+
+    def __init__(self, cells: Cells, index: Mapping[str, int], introducing: bool) -> None:  # noqa: FBT001
+        self._cells = cells
+        self._index = index
+        self._introducing = introducing
+        self._seen: set[str] = set()
+
+    def read(self, row: Row, identifier: str) -> None:
+        """Append a row's items."""
+        raise NotImplementedError
+
+    def unseen(self) -> Iterator[Issue]:
+        """Issues about what the mapping names and no row has."""
+        return iter(())
+
+    def _introduce(self, row: Row, identifier: str, fingerprint: str, line: int) -> None:
+        if not self._introducing:
             return
-        yield PatientRecord(
-            keys=(identifier,),
-            system=self._mapping.patient.system,
-            identifier=identifier,
-            fingerprint=hashlib.sha256(repr(sorted(cells.items())).encode()).hexdigest(),
-            version="",
-            where=Pointer(self._name, line),
-        )
-        for target, mapped in self._mapping.columns.items():
-            where = Pointer(self._name, line, mapped.column)
-            text = cells[mapped.column]
-            state = self._missing(text)
-            if state is not None:
-                # A date that is there counts: "not tested" far from the diagnosis says nothing about the
-                # diagnosis.
-                time, _ = self._time(target, mapped, cells)
-                yield Event(identifier, target, None, where, time=time, state=state)
-            elif target == Fact.DECEASED:
-                yield from self._truth(identifier, mapped, text, where)
-            elif target in FACTS:
-                yield from self._date(identifier, Fact(target), mapped, text, where)
-            elif isinstance(self._profile.variable(target), CodeVariable):
-                yield Event(identifier, target, mapped.codes.get(text, text), where)
-            else:
-                yield from self._number(identifier, target, mapped, where, cells)
+        where = Pointer(self._cells.file, line)
+        system = self._cells.source.patient.system
+        row.items.append(PatientRecord((row.patient,), system, identifier, fingerprint, "", where))
+        if row.day0 is not None:
+            row.items.append(Event(row.patient, Fact.INDEX_DATE, row.day0, where))
 
-    def _missing(self, text: str) -> State | None:
-        if not text:
-            return State.NOT_RECORDED
-        reason = self._mapping.csv.missing.get(text)
-        return None if reason is None else _MISSING[reason]
+    def _once(self, row: Row, identifier: str) -> None:
+        """One record for all rows of a patient; at line 0, so that no row goes with it."""
+        if identifier not in self._seen:
+            self._seen.add(identifier)
+            self._introduce(row, identifier, "rows", 0)
 
-    def _truth(self, patient: str, mapped: Column, text: str, where: Pointer) -> Iterator[Item]:
-        answer = mapped.codes.get(text)
-        if answer is None:
-            yield Issue("code-unknown", where, Fact.DECEASED)
-        else:
-            yield Event(patient, Fact.DECEASED, answer == "true", where)
 
-    def _date(self, patient: str, fact: Fact, mapped: Column, text: str, where: Pointer) -> Iterator[Item]:
-        date, issues = judge_date(parse_declared(text, mapped.date_format), fact)
-        for issue in issues:
-            yield Issue(issue, where, fact)
-        if date is None:
-            yield Event(patient, fact, None, where, state=State.INVALID)
-        else:
-            yield Event(patient, fact, date, where)
+class _WideRows(_Rows):
+    """One row a patient; the day of diagnosis is read first, because other dates may count from it."""
 
-    def _number(
-        self, patient: str, target: str, mapped: Column, where: Pointer, cells: Mapping[str, str]
-    ) -> Iterator[Item]:
-        parsed = parse_number(cells[mapped.column], self._mapping.csv)
-        time, issues = self._time(target, mapped, cells)
-        for issue in issues:
-            yield Issue(issue, Pointer(where.file, where.line, mapped.date_column or ""), target)
-        if parsed is None:
-            yield Issue("number-malformed", where, target)
-        if parsed is None or (mapped.date_column and time is None):
-            yield Event(patient, target, None, where, time=time, state=State.INVALID)
-            return
-        value, state = parsed
-        unit = cells[mapped.unit_column] if mapped.unit_column else mapped.unit
-        yield Event(patient, target, value, where, unit, time, state)
+    def __init__(self, cells: Cells, index: Mapping[str, int], introducing: bool) -> None:  # noqa: FBT001
+        super().__init__(cells, index, introducing)
+        columns = sorted(cells.source.columns.items(), key=lambda item: item[0] != Fact.INDEX_DATE)
+        self._readers = [reader(target, column, cells) for target, column in columns]
+        self._dated = Fact.INDEX_DATE in cells.source.columns
+        self._mapped = [index[name] for name in _mapped(cells.source)]
 
-    def _time(self, target: str, mapped: Column, cells: Mapping[str, str]) -> tuple[dt.date | None, tuple[str, ...]]:
-        """Day of a measurement; None without an issue where the mapping says "at diagnosis"."""
-        if mapped.date_column is None:
-            return None, ()
-        text = cells[mapped.date_column]
-        if self._missing(text) is not None:
-            return None, ("time-missing",)
-        return judge_date(parse_declared(text, mapped.date_format), target)
+    def read(self, row: Row, identifier: str) -> None:
+        mapped = repr([row.cells[at] for at in self._mapped])
+        self._introduce(row, identifier, hashlib.sha256(mapped.encode()).hexdigest(), row.line)
+        first, *others = self._readers
+        first(row)
+        if self._dated:
+            row.day0 = _day0(row)
+        cells, line, patient, file, items = row.cells, row.line, row.patient, self._cells.file, row.items
+        for each in others:
+            # Most cells of a registry are texts that were seen before: half of the time of a file is this loop.
+            known = each.known.get(cells[each.at], UNSEEN)
+            if known is UNSEEN:
+                each(row)
+            elif known is not None:
+                where = Pointer(file, line, each.name)
+                items.append(Event(patient, each.target, known[0], where, None, None, known[1]))
+
+
+class _LongRows(_Rows):
+    """One row a measurement; the code column says of what."""
+
+    def __init__(self, cells: Cells, index: Mapping[str, int], introducing: bool) -> None:  # noqa: FBT001
+        super().__init__(cells, index, introducing)
+        self._readers = {
+            text: reader(target, column, cells)
+            for target, column in cells.source.columns.items()
+            for text in column.code
+        }
+        self._code = cells.source.long.code if cells.source.long else ""
+        self._unseen = set(self._readers)
+
+    def read(self, row: Row, identifier: str) -> None:
+        self._once(row, identifier)
+        code = row.cells[self._index[self._code]]
+        found = self._readers.get(code)
+        if found is not None:
+            self._unseen.discard(code)
+            found(row)
+        elif is_damaged(code):
+            row.items.append(Issue("excel-date-damage", Pointer(self._cells.file, row.line, self._code)))
+
+    def unseen(self) -> Iterator[Issue]:
+        names = {text: target for target, column in self._cells.source.columns.items() for text in column.code}
+        for text in sorted(self._unseen):
+            yield Issue("code-unseen", Pointer(self._cells.file, 0, self._code), names[text])
+
+
+class _RedcapRows(_Rows):
+    """Several rows a patient: an event, or one instance of a repeating instrument; each fills its own columns."""
+
+    def __init__(self, cells: Cells, index: Mapping[str, int], introducing: bool) -> None:  # noqa: FBT001
+        super().__init__(cells, index, introducing)
+        self._events = frozenset(cells.source.redcap.event if cells.source.redcap else ())
+        self._groups: dict[str, list[tuple[frozenset[str], str, Cell]]] = {}
+        self._unseen: set[str] = set()
+        for target, column in cells.source.columns.items():
+            entry = (frozenset(column.event) or self._events, target, reader(target, column, cells))
+            self._groups.setdefault(column.instrument or "", []).append(entry)
+            self._unseen.add(target)
+
+    def read(self, row: Row, identifier: str) -> None:
+        self._once(row, identifier)
+        event = row.cells[self._index[_EVENT]] if _EVENT in self._index else ""
+        instrument = row.cells[self._index[_INSTRUMENT]] if _INSTRUMENT in self._index else ""
+        for events, target, found in self._groups.get(instrument, ()):
+            if not events or event in events:
+                self._unseen.discard(target)
+                found(row)
+
+    def unseen(self) -> Iterator[Issue]:
+        for target in sorted(self._unseen):
+            yield Issue("code-unseen", Pointer(self._cells.file), target)
+
+
+def _day0(row: Row) -> dt.date | None:
+    for item in row.items:
+        if isinstance(item, Event) and isinstance(item.value, dt.date):
+            return item.value
+    return None
+
+
+def _mapped(source: Csv) -> dict[str, str]:
+    """Column name -> the key of the mapping that names it."""
+    wanted = {source.patient.column: "patient.column"}
+    if source.long is not None:
+        for key in ("code", "value", "unit", "date"):
+            if name := getattr(source.long, key):
+                wanted[name] = f"long.{key}"
+    for target, column in source.columns.items():
+        wanted |= {name: f"columns.{target}.{key}" for key, name in _columns(column)}
+    return wanted
+
+
+def _columns(column: Column) -> Iterator[tuple[str, str]]:
+    for key in ("column", "unit_column", "date_column", "tested_column", "event_column"):
+        if name := getattr(column, key):
+            yield key, name
+    for name in column.checkboxes:
+        yield "checkboxes", name
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    # Never the whole header: in a file without one, the first row is a patient.
+    match = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {match[0]!r}?" if match else "the first row must hold the column names"

@@ -1,48 +1,46 @@
-"""One FHIR R4 resource becomes events: the same function for Bundles and NDJSON."""
+"""FHIR R4 resources become events: the same for Bundles, NDJSON, bulk exports and servers."""
 
-__all__ = ["Undecodable", "translate"]
+__all__ = ["Reader", "Undecodable", "translate"]
 
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
-from harmonize.dates import parse_fhir
 from harmonize.errors import SourceError
-from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State
+from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State, Withdrawn
 from harmonize.mapping import FhirPatient
-from harmonize.profile import CodeVariable, LabVariable, Profile
+from harmonize.profile import CodeVariable, Profile
 from harmonize.resources import (
-    CodeableConcept,
+    Concept,
     Condition,
     Encounter,
+    Foreign,
     Observation,
-    ObservationPart,
     Patient,
-    Quantity,
+    Period,
+    Procedure,
     Reference,
-    decode,
-    wrong_version,
+    Resource,
 )
-from harmonize.sources.facts import ABSENT_REASONS, judge_date
+from harmonize.sources.days import Days
+from harmonize.sources.depth import DEEPEST
+from harmonize.sources.observations import LastSeen, Observations
+from harmonize.sources.references import References
+from harmonize.sources.strict import Strict
+from harmonize.sources.typed import Modified, OtherRelease, decode
+from harmonize.sources.versions import Versions
 
-_SKIPPED_OBSERVATIONS = frozenset({"entered-in-error", "cancelled", "registered"})
-_SKIPPED_ENCOUNTERS = frozenset({"entered-in-error", "cancelled", "planned"})
-_SKIPPED_CONDITIONS = frozenset({"entered-in-error", "refuted", "differential"})
-_COMPARATORS = {
-    "<": State.BELOW_LIMIT,
-    "<=": State.BELOW_LIMIT,
-    ">": State.ABOVE_LIMIT,
-    ">=": State.ABOVE_LIMIT,
-}
-_PATIENT = re.compile(r"(?:.*/)?(Patient/[A-Za-z0-9.-]{1,64})(?:/_history/.*)?")
-_JSON_PATH = re.compile(r"`(\$[^`]*)`")
+_SKIPPED_ENCOUNTERS: Final = frozenset({"entered-in-error", "cancelled", "planned"})
+_SKIPPED_CONDITIONS: Final = frozenset({"entered-in-error", "refuted", "differential"})
+_SKIPPED_PROCEDURES: Final = frozenset({"entered-in-error", "not-done", "preparation", "on-hold", "stopped"})
+_JSON_PATH: Final = re.compile(r"`(\$[^`]*)`")
 
 
-class Undecodable(Exception):  # noqa: N818  caught by the two sources, never leaves this package
+class Undecodable(Exception):  # noqa: N818  caught by the sources, never leaves this package
     """A resource could not be decoded; carries the issue."""
 
     def __init__(self, issue: Issue) -> None:
@@ -50,72 +48,130 @@ class Undecodable(Exception):  # noqa: N818  caught by the two sources, never le
         self.issue = issue
 
 
-def translate(
-    raw: bytes | msgspec.Raw,
-    where: Pointer,
-    mapping: FhirPatient,
-    profile: Profile,
-    full_url: str | None = None,
-) -> Iterator[Item]:
-    """Translate one resource.
+class Reader:
+    """Reads the resources of one source, which may be many files.
+
+    What a resource says comes out at once. What only the whole source says comes from `finish`: when each patient
+    was last seen, which resources are older versions of others, how many were of no use.
 
     Args:
-        raw: JSON bytes of one resource.
-        where: file and line (or entry).
         mapping: which identifier is the hospital's own.
         profile: codes to look for.
-        full_url: of a Bundle entry: another name under which other entries may point to it.
+        strict: judges every resource by the whole of FHIR R4B, too; None: only what the profile uses is looked at.
 
-    Raises:
-        Undecodable: not JSON, or a used field has the wrong type.
-        SourceError: the resource is of another FHIR release.
+    Attributes:
+        observations: reads Observations; the short way for whoever has many and none deleted.
+        deleted: "Type/id" of resources that do not exist any more; they are left out.
     """
-    try:
-        head, resource = decode(raw)
-    except msgspec.ValidationError as error:
-        path = _JSON_PATH.search(str(error))
-        place = Pointer(where.file, where.line, path[1] if path else "")
-        raise Undecodable(Issue("type", place)) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise Undecodable(Issue("structure", where)) from None
-    if release := wrong_version(head, resource):
-        raise SourceError(f"{where.file}: line or entry {where.line} is FHIR {release}; export as FHIR R4 (4.0.1)")
-    if resource is None:
-        return iter((Issue("resource-ignored", where),))
-    if resource.modifier_extension is not msgspec.UNSET:
-        return iter((Issue("modifier-extension", where),))
-    translator = _Translator(where, mapping, profile, full_url)
-    match resource:
-        case Patient():
-            return translator.patient(resource)
-        case Condition():
-            return translator.condition(resource)
-        case Observation():
-            return translator.observation(resource)
-        case Encounter():
-            return translator.encounter(resource)
 
-
-class _Translator:
-    """One method a resource type; holds what they all need."""
-
-    def __init__(self, where: Pointer, mapping: FhirPatient, profile: Profile, full_url: str | None) -> None:
-        self._where = where
+    def __init__(self, mapping: FhirPatient, profile: Profile, strict: Strict | None = None) -> None:
         self._mapping = mapping
-        self._profile = profile
-        self._full_url = full_url
+        self._strict = strict
+        self.deleted: frozenset[str] = frozenset()
+        self._references = References(mapping)
+        self._days = Days()
+        self._versions = Versions()
+        self._seen: LastSeen = {}
+        self._ignored: dict[str, list[int]] = {}  # file -> [number of the first, how many]
+        self.observations = Observations(profile, self._references, self._days, self._versions, self._seen)
+        self._gender = [
+            variable.name
+            for variable in profile.variables
+            if isinstance(variable, CodeVariable) and variable.patient_field == "gender"
+        ]
+        self._diagnoses = profile.diagnoses
+        # Code of a Condition or Procedure -> the outcomes that it means.
+        self._outcomes: dict[str, dict[tuple[str, str], list[str]]] = {"condition": {}, "procedure": {}}
+        for outcome in profile.outcomes:
+            for system, codes in outcome.codes.items():
+                for code in codes:
+                    known = self._outcomes[outcome.resource].setdefault((profile.systems[system], code), [])
+                    known.append(outcome.name)
 
-    def patient(self, patient: Patient) -> Iterator[Item]:
+    def items(self, raw: bytes | msgspec.Raw, file: str, number: int, full_url: str | None = None) -> Iterable[Item]:
+        """What one resource says.
+
+        Args:
+            raw: JSON bytes of one resource.
+            file: name of the file.
+            number: line or entry in it.
+            full_url: of a Bundle entry: another name under which other entries may point to it.
+
+        Raises:
+            Undecodable: not JSON, or a used field has the wrong type.
+            SourceError: of another FHIR release, or nested too deep.
+        """
+        try:
+            resource = decode(raw)
+        except OtherRelease as error:
+            raise SourceError(f"{file}: line or entry {number} is FHIR {error}; export as FHIR R4 (4.0.1)") from None
+        except Modified:
+            return (Issue("modifier-extension", Pointer(file, number)),)
+        except msgspec.ValidationError as error:
+            path = _JSON_PATH.search(str(error))
+            raise Undecodable(Issue("type", Pointer(file, number, path[1] if path else ""))) from None
+        except RecursionError:
+            raise SourceError(
+                f"{file}: line or entry {number} is nested deeper than {DEEPEST} levels; not a FHIR export"
+            ) from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Undecodable(Issue("structure", Pointer(file, number))) from None
+        judged = () if self._strict is None else tuple(self._strict.issues(raw, file, number))
+        if isinstance(resource, Foreign):
+            self.ignore(file, number)
+            return judged
+        found = self.decoded(resource, file, number, full_url)
+        return (*judged, *found) if judged else found
+
+    @property
+    def line_by_line(self) -> bool:
+        """Whether every resource must come through `items`, none through `decoded`."""
+        return self._strict is not None
+
+    def decoded(self, resource: Resource, file: str, number: int, full_url: str | None = None) -> Iterable[Item]:
+        """As `items`, of a resource that is decoded already."""
+        if self.deleted and f"{type(resource).__name__}/{resource.id}" in self.deleted:
+            return (Issue("resource-deleted", Pointer(file, number)),)
+        match resource:
+            case Observation():
+                return self.observations.items(resource, file, number)
+            case Patient():
+                return self._patient(resource, Pointer(file, number), full_url)
+            case Condition():
+                return self._condition(resource, Pointer(file, number))
+            case Procedure():
+                return self._procedure(resource, Pointer(file, number))
+            case Encounter():
+                return self._encounter(resource, Pointer(file, number))
+
+    def ignore(self, file: str, number: int, count: int = 1) -> None:
+        """Count resources of types that profiles do not use."""
+        self._ignored.setdefault(file, [number, 0])[1] += count
+
+    def finish(self) -> Iterator[Item]:
+        """What only the whole source says; call it once, at its end."""
+        for file, (number, count) in self._ignored.items():
+            yield Issue("resource-ignored", Pointer(file, number), count=count)
+        withdrawn: set[tuple[str, int]] = set()
+        for verdict in self._versions.verdicts():
+            if isinstance(verdict, Withdrawn):
+                withdrawn.add((verdict.where.file, verdict.where.line))
+            yield verdict
+        for key, (day, file, number) in self._seen.items():
+            # Of a withdrawn resource the day stays: the patient was there.
+            where = Pointer(file) if (file, number) in withdrawn else Pointer(file, number)
+            yield Event(key, Fact.LAST_FOLLOW_UP, day, where)
+
+    def _patient(self, patient: Patient, where: Pointer, full_url: str | None) -> Iterator[Item]:
         identifier = self._own_identifier(patient)
         keys = [f"Patient/{patient.id}"] if patient.id else []
-        if self._full_url:
-            keys.append(_reference_key(self._full_url))
-        if identifier is not None and self._mapping.identifier == "identifier":
-            # Only the hospital's own system: other identifiers (an insurer's) may be shared by several
-            # patients.
-            keys.append(f"{self._mapping.system}|{identifier}")
-        if identifier is None or not keys:
-            yield Issue("identifier-missing", self._where)
+        if full_url and (known := self._references.key(Reference(full_url))):
+            keys.append(known)
+        if identifier is not None:
+            # Only the hospital's own system: other identifiers (an insurer's) may be shared by several patients.
+            keys.append(self._mapping.key(identifier))
+        if identifier is None:
+            yield Issue("identifier-missing", where)
             return
         facts = (patient.gender, patient.birth_date, patient.deceased_boolean, patient.deceased_date_time)
         yield PatientRecord(
@@ -124,105 +180,104 @@ class _Translator:
             identifier=identifier,
             fingerprint=hashlib.sha256(repr(facts).encode()).hexdigest(),
             version=(patient.meta.last_updated if patient.meta else None) or "",
-            where=self._where,
+            where=where,
         )
         key = keys[0]
         if patient.birth_date is not None:
-            yield from self._date(key, Fact.BIRTH_DATE, patient.birth_date)
+            yield from self._date(key, Fact.BIRTH_DATE, patient.birth_date, where)
         if patient.deceased_date_time is not None:
-            yield from self._date(key, Fact.DEATH_DATE, patient.deceased_date_time)
+            yield from self._date(key, Fact.DEATH_DATE, patient.deceased_date_time, where)
         if patient.deceased_boolean is not None or patient.deceased_date_time is not None:
-            yield Event(key, Fact.DECEASED, patient.deceased_boolean is not False, self._where)
+            yield Event(key, Fact.DECEASED, patient.deceased_boolean is not False, where)
         if patient.gender is not None:
-            for variable in self._profile.variables:
-                if isinstance(variable, CodeVariable) and variable.patient_field == "gender":
-                    yield Event(key, variable.name, patient.gender, self._where)
+            for variable in self._gender:
+                yield Event(key, variable, patient.gender, where)
 
-    def condition(self, condition: Condition) -> Iterator[Item]:
-        if not any(code in self._profile.diagnoses for code in _codes(condition.code)):
+    def _condition(self, condition: Condition, where: Pointer) -> Iterator[Item]:
+        codes = _codes(condition.code)
+        names = [name for code in codes for name in self._outcomes["condition"].get(code, ())]
+        if any(code in self._diagnoses for code in codes):
+            names.append(Fact.INDEX_DATE)
+        if not names:
             return
-        status = condition.verification_status
-        if isinstance(status, CodeableConcept) and any(coding.code in _SKIPPED_CONDITIONS for coding in status.coding):
-            yield Issue("status-skipped", self._where)
-            return
-        onset = condition.onset_period.start if condition.onset_period else None
-        date = condition.onset_date_time or onset or condition.recorded_date
-        key = self._subject(condition.subject)
+        key = self._references.key(condition.subject, condition.contained)
         if key is None:
-            yield Issue("patient-unresolved", self._where)
-        elif date is None:
-            yield Issue("time-missing", self._where, Fact.INDEX_DATE)
-        else:
-            yield from self._date(key, Fact.INDEX_DATE, date)
-
-    def observation(self, observation: Observation) -> Iterator[Item]:
-        if observation.status in _SKIPPED_OBSERVATIONS:
-            yield Issue("status-skipped", self._where)
+            yield Issue("patient-unresolved", where)
             return
-        key = self._subject(observation.subject)
+        states = [] if condition.verification_status is None else condition.verification_status.coding
+        if any(coding.code in _SKIPPED_CONDITIONS for coding in states):
+            yield self._skipped(condition, any(coding.code == "entered-in-error" for coding in states), key, where)
+            return
+        date = condition.onset_date_time or _start(condition.onset_period) or condition.recorded_date
+        for name in dict.fromkeys(names):
+            yield from self._dated(condition, key, name, date, where)
+
+    def _procedure(self, procedure: Procedure, where: Pointer) -> Iterator[Item]:
+        names = [name for code in _codes(procedure.code) for name in self._outcomes["procedure"].get(code, ())]
+        key = self._references.key(procedure.subject, procedure.contained)
         if key is None:
-            yield Issue("patient-unresolved", self._where)
+            # Of other procedures only the day is of use, and nobody misses one day that somebody was seen.
+            if names:
+                yield Issue("patient-unresolved", where)
             return
-        start = observation.effective_period.start if observation.effective_period else None
-        effective = observation.effective_date_time or observation.effective_instant or start
-        date, issues = judge_date(parse_fhir(effective), "") if effective else (None, ("time-missing",))
-        if date is not None:
-            yield Event(key, Fact.LAST_FOLLOW_UP, date, self._where)
-        for part in (observation, *observation.component):
-            variables = {
-                name.name: name for code in _codes(part.code) if (name := self._profile.coded.get(code)) is not None
-            }
-            for variable in variables.values():
-                # Only a measured quantity needs its date: a category holds at any time, "not done" has no
-                # time.
-                if isinstance(variable, LabVariable) and part.value_quantity is not None:
-                    for issue in issues:
-                        yield Issue(issue, self._where, variable.name)
-                    if date is None:
-                        yield Event(key, variable.name, None, self._where, state=State.INVALID)
-                        continue
-                yield from self._value(key, variable, part, date)
+        if procedure.status in _SKIPPED_PROCEDURES:
+            if names:
+                yield self._skipped(procedure, procedure.status == "entered-in-error", key, where)
+            return
+        period = procedure.performed_period or procedure.occurrence_period
+        date = procedure.performed_date_time or procedure.occurrence_date_time or _start(period)
+        if date is not None and (day := self._days.judge(date)[0]) is not None:
+            self._saw(key, day, where)
+        for name in dict.fromkeys(names):
+            yield from self._dated(procedure, key, name, date, where)
 
-    def encounter(self, encounter: Encounter) -> Iterator[Item]:
+    def _encounter(self, encounter: Encounter, where: Pointer) -> Iterator[Item]:
         if encounter.status in _SKIPPED_ENCOUNTERS:
-            yield Issue("status-skipped", self._where)
+            yield Issue("status-skipped", where)
             return
-        key = self._subject(encounter.subject)
+        key = self._references.key(encounter.subject, encounter.contained)
         seen = (encounter.period.end or encounter.period.start) if encounter.period else None
         if key is None:
-            yield Issue("patient-unresolved", self._where)
+            yield Issue("patient-unresolved", where)
         elif seen is not None:
-            yield from self._date(key, Fact.LAST_FOLLOW_UP, seen)
+            day, issues = self._days.judge(seen)
+            for issue in issues:
+                yield Issue(issue, where, Fact.LAST_FOLLOW_UP)
+            if day is not None:
+                self._saw(key, day, where)
 
-    def _value(
-        self, key: str, variable: LabVariable | CodeVariable, part: ObservationPart, date: dt.date | None
+    def _saw(self, key: str, day: dt.date, where: Pointer) -> None:
+        last = self._seen.get(key)
+        if last is None or day > last[0]:
+            self._seen[key] = (day, where.file, where.line)
+
+    def _skipped(self, resource: Condition | Procedure, erroneous: bool, key: str, where: Pointer) -> Issue:  # noqa: FBT001
+        if erroneous:
+            self._versions.cancelled(_name(resource), key, where)
+        return Issue("status-skipped", where)
+
+    def _dated(
+        self, resource: Condition | Procedure, key: str, name: str, date: str | None, where: Pointer
     ) -> Iterator[Item]:
-        quantity, category = part.value_quantity, part.value_codeable_concept
-        absent = [coding.code or "" for coding in part.data_absent_reason.coding] if part.data_absent_reason else None
-        value: Decimal | str | None = None
-        unit, state = None, State.NOT_RECORDED
-        if absent is not None and (quantity is not None or category is not None):
-            yield Issue("value-and-reason", self._where, variable.name)
-            state = State.INVALID
-        elif absent is not None:
-            state = next((ABSENT_REASONS[code] for code in absent if code in ABSENT_REASONS), State.UNKNOWN)
-        elif isinstance(variable, CodeVariable):
-            value = None if category is None else _category(variable, category)
-            state = State.INVALID if value is None else State.VALUE
-            if value is None:
-                yield Issue("code-unknown", self._where, variable.name)
-        elif quantity is not None and quantity.value is not None:
-            # repr is the shortest decimal that gives this float: the number as the laboratory wrote it.
-            value, unit = Decimal(repr(quantity.value)), _unit(quantity)
-            state = _COMPARATORS.get(quantity.comparator or "", State.VALUE)
-        yield Event(key, variable.name, value, self._where, unit, date, state)
-
-    def _date(self, key: str, fact: Fact, text: str) -> Iterator[Item]:
-        date, issues = judge_date(parse_fhir(text), fact)
+        """The date of a diagnosis or outcome. Of an outcome it is worth knowing that it happened at all."""
+        day, issues = (None, ("time-missing",)) if date is None else self._days.judge(date)
         for issue in issues:
-            yield Issue(issue, self._where, fact)
-        if date is not None:
-            yield Event(key, fact, date, self._where)
+            yield Issue(issue, where, name)
+        if day is not None:
+            event = Event(key, name, day, where)
+        elif name != Fact.INDEX_DATE:
+            event = Event(key, name, None, where, state=State.UNKNOWN)
+        else:
+            return
+        self._versions.add(_name(resource), resource.meta, (key, name, event.time), event.value, where)
+        yield event
+
+    def _date(self, key: str, fact: Fact, text: str, where: Pointer) -> Iterator[Item]:
+        day, issues = self._days.judge(text, fact)
+        for issue in issues:
+            yield Issue(issue, where, fact)
+        if day is not None:
+            yield Event(key, fact, day, where)
 
     def _own_identifier(self, patient: Patient) -> str | None:
         if self._mapping.identifier == "resource-id":
@@ -230,36 +285,29 @@ class _Translator:
         values = {name.value for name in patient.identifier if name.system == self._mapping.system and name.value}
         return values.pop() if len(values) == 1 else None
 
-    def _subject(self, subject: Reference | None) -> str | None:
-        if subject is None:
-            return None
-        if subject.reference:
-            return _reference_key(subject.reference)
-        if subject.identifier and subject.identifier.value:
-            return f"{subject.identifier.system or ''}|{subject.identifier.value}"
-        return None
+
+def translate(
+    raw: bytes | msgspec.Raw, where: Pointer, mapping: FhirPatient, profile: Profile, full_url: str | None = None
+) -> Iterator[Item]:
+    """Translate one resource on its own; for many, `Reader` is made for them.
+
+    Raises:
+        Undecodable, SourceError: as `Reader.items`.
+    """
+    reader = Reader(mapping, profile)
+    found = reader.items(raw, where.file, where.line, full_url)
+    return iter((*found, *reader.finish()))
 
 
-def _reference_key(reference: str) -> str:
-    """Relative, absolute and versioned references to one Patient are one key; urn:uuid stays as it is."""
-    match = _PATIENT.fullmatch(reference)
-    return match[1] if match else reference
+def _codes(concept: Concept | None) -> Sequence[tuple[str, str]]:
+    if concept is None:
+        return ()
+    return [(coding.system, coding.code) for coding in concept.coding if coding.system and coding.code]
 
 
-def _codes(concept: CodeableConcept | None) -> Iterator[tuple[str, str]]:
-    for coding in concept.coding if concept else ():
-        if coding.system and coding.code:
-            yield coding.system, coding.code
+def _start(period: Period | None) -> str | None:
+    return None if period is None else period.start
 
 
-def _unit(quantity: Quantity) -> str | None:
-    # The coded unit is meant for machines; the free text counts only where there is no code.
-    return quantity.code or quantity.unit
-
-
-def _category(variable: CodeVariable, concept: CodeableConcept) -> str | None:
-    for code in (coding.code or "" for coding in concept.coding):
-        category = variable.answers.get(code, code)
-        if category in variable.values or category in variable.unused:
-            return category
-    return None
+def _name(resource: Condition | Procedure) -> str | None:
+    return f"{type(resource).__name__}/{resource.id}" if resource.id else None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from nodes.cli import audit, budget, coordinator, demo, harmonize, model, plan, site, study
-from nodes.cli.terminal import show_error
+from nodes.cli.terminal import show_error, show_usage
 from nodes.errors import InternalError, Interrupted, NodeError, from_core
 
 app = typer.Typer(
@@ -55,11 +55,10 @@ def main() -> None:
     """Run the command line and exit with a documented status."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         sys.exit(show_error(from_core(KeyboardInterrupt())))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+    except TyperException as error:
+        sys.exit(show_usage(error))
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the edge of the program: every error becomes one line
         known = from_core(error)
         if isinstance(known, InternalError) and not isinstance(error, NodeError):

@@ -28,7 +28,7 @@ def plan(
     collusion: Annotated[
         int | None, typer.Option(help="Hospitals whose noise is not counted on; default: as `study draft`.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Data profile: its columns and public ranges.")] = "aml",
+    profile: Annotated[str, typer.Option(help="Data profile: its columns and public ranges.")] = "aml_core",
     preset: Annotated[str, typer.Option(help="Model and training constants.")] = "aml-small",
     concordance: Annotated[
         float, typer.Option(help="C-index that a perfect model of these columns would reach.")

@@ -25,9 +25,8 @@ def init(
     from nodes.provision import create_site
 
     request, fingerprint = create_site(directory, name, coordinator)
-    out.print(
-        f"wrote {directory / 'site.toml'} and {directory / 'policy.toml'} (every refusal is on; your DPO edits it)"
-    )
+    policy = directory / "data" / "policy.toml"
+    out.print(f"wrote {directory / 'site.toml'} and {policy} (every refusal is on; your DPO edits it)")
     out.print(f"send {request} to the coordinator")
     out.print(f"identity fingerprint, to be read to every other hospital by telephone:\n  {fingerprint}")
 

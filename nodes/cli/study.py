@@ -79,7 +79,7 @@ def draft(
     name: Annotated[str, typer.Option(help="Name of the study.")],
     purpose: Annotated[str, typer.Option(help="One sentence for the record of processing.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="Where to write the unsigned study.")],
-    profile: Annotated[str, typer.Option(help="Data profile.")] = "aml",
+    profile: Annotated[str, typer.Option(help="Data profile.")] = "aml_core",
     preset: Annotated[str, typer.Option(help="Model and training constants.")] = "aml-small",
     epsilon: Annotated[float, typer.Option(help="Total ε of a training patient, and of a holdout patient.")] = 2.0,
     delta: Annotated[float, typer.Option(help="δ of both.")] = 1e-5,

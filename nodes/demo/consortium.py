@@ -28,7 +28,7 @@ from nodes.store import SiteStore
 from nodes.study import Study
 from secagg.manifest import Noise
 
-PROFILE = "aml"
+PROFILE = "aml_core"
 PRESET = "aml-small"
 _BANDS = ((50, "20-49"), (100, "50-99"), (250, "100-249"), (500, "250-499"), (10**9, "500 or more"))
 

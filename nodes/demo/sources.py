@@ -82,7 +82,7 @@ def bundles(hospital: Hospital, folder: Path) -> str:
     return f"""\
 # FHIR R4 Bundles, as the hospital's FHIR facade hands them out.
 format = "bundle"
-profile = "aml"
+profile = "aml_core"
 files = ["bundle-*.json"]
 
 [patient]
@@ -101,7 +101,7 @@ def bulk(hospital: Hospital, folder: Path) -> str:
     return f"""\
 # FHIR R4 bulk export ($export), one resource a line.
 format = "ndjson"
-profile = "aml"
+profile = "aml_core"
 files = ["*.ndjson"]
 
 [patient]
@@ -133,7 +133,7 @@ def registry(hospital: Hospital, folder: Path) -> str:
     return f"""\
 # Tumour registry, exported from a spreadsheet.
 format = "csv"
-profile = "aml"
+profile = "aml_core"
 files = ["Patienten.csv"]
 
 [patient]
@@ -186,7 +186,7 @@ def redcap(hospital: Hospital, folder: Path) -> str:
     return f"""\
 # REDCap: "Export data", raw values, one record a patient.
 format = "csv"
-profile = "aml"
+profile = "aml_core"
 files = ["redcap_export.csv"]
 
 [patient]

@@ -19,7 +19,7 @@ from harmonize.sources import bundle, ndjson
 from harmonize.sources import csv as csv_source
 from harmonize.table import Table, build
 
-PROFILE = profiles.load("aml")
+PROFILE = profiles.load("aml_core")
 KEY = bytes(range(32))
 SYSTEM = "urn:test:hospital"
 
@@ -127,8 +127,8 @@ def _observation(subject: dict[str, str], code: tuple[str, str], day: dt.date) -
 
 @cache
 def fhir_mapping(form: str) -> Any:
-    text = f'format = "{form}"\nprofile = "aml"\nfiles = ["*"]\n[patient]\nsystem = "{SYSTEM}"\n'
-    return mappings.loads(text, PROFILE)
+    text = f'format = "{form}"\nprofile = "aml_core"\nfiles = ["*"]\n[patient]\nsystem = "{SYSTEM}"\n'
+    return mappings.loads(text, PROFILE).sources[0]
 
 
 def from_bundle(persons: Sequence[Person]) -> tuple[Table, Quality]:
@@ -158,7 +158,7 @@ def from_ndjson(persons: Sequence[Person]) -> tuple[Table, Quality]:
 
 GERMAN = f"""
 format = "csv"
-profile = "aml"
+profile = "aml_core"
 files = ["p.csv"]
 [patient]
 system = "{SYSTEM}"
@@ -181,7 +181,7 @@ last_follow_up = {{ column = "Kontakt", date_format = "%d.%m.%Y" }}
 
 REDCAP = f"""
 format = "csv"
-profile = "aml"
+profile = "aml_core"
 files = ["p.csv"]
 [patient]
 system = "{SYSTEM}"
@@ -249,8 +249,8 @@ def from_redcap(persons: Sequence[Person]) -> tuple[Table, Quality]:
 
 
 @cache
-def csv_mapping(text: str) -> mappings.Mapping:
-    return mappings.loads(text, PROFILE)
+def csv_mapping(text: str) -> mappings.Source:
+    return mappings.loads(text, PROFILE).sources[0]
 
 
 def read_csv(data: bytes, mapping: str) -> tuple[Table, Quality]:

@@ -2,19 +2,19 @@
 
 import io
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harmonize.errors import SourceError
-from harmonize.events import Event, Issue, PatientRecord, State
+from harmonize.events import Item, PatientRecord, State
 from harmonize.quality import Quality
-from harmonize.resources import decode, wrong_version
 from harmonize.sources import bundle, ndjson
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM, fhir_mapping
+from tests.sweeps import examples
 
 PATIENT = {
     "resourceType": "Patient",
@@ -45,6 +45,10 @@ WBC = {
     "valueQuantity": {"value": 13.3, "code": "10*9/L", "system": "http://unitsofmeasure.org"},
 }
 ALL = (PATIENT, CONDITION, ENCOUNTER, WBC)
+
+
+def encode(resource: dict[str, Any]) -> bytes:
+    return json.dumps(resource).encode()
 
 
 def read(*resources: dict[str, Any] | bytes) -> tuple[Table, Quality]:
@@ -223,7 +227,7 @@ TRUNCATED = json.dumps(WBC).encode()[:-40]
             "structure",
             "",
         ),
-        (b'{"resourceType": "Observation", "component": ' + b"[" * 100_000, "structure", ""),
+        (json.dumps(WBC).encode().replace(b'"final"', b'"final", "note": "\xff"'), "structure", ""),
     ],
 )
 def test_one_bad_line_in_a_hundred_is_an_issue_two_are_too_many(line: bytes, code: str, field: str) -> None:
@@ -316,31 +320,50 @@ def test_a_deletion_in_a_bundle_is_no_resource() -> None:
     assert not quality.findings
 
 
-# The public material that HL7 and Synthea publish; not part of the repository.
-needs_data = pytest.mark.skipif(
-    "HAEMFED_DATA" not in os.environ, reason="HAEMFED_DATA names no folder with public data"
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b"[" * 201 + b"]" * 201, b'{"a":' * 201 + b"1" + b"}" * 201])
+def test_absurd_nesting_is_refused(deep: bytes) -> None:
+    line = b'{"resourceType": "Observation", "text": ' + deep + b"}"
+
+    with pytest.raises(SourceError, match=r"^stream: line 2 is nested deeper than 200 levels; not an export"):
+        read(PATIENT, line)
+    with pytest.raises(SourceError, match=r"^stream: is nested deeper than 200 levels; not an export"):
+        read_bundle(b'{"resourceType": "Bundle", "entry": [{"resource": ' + line + b"}]}")
+
+
+@pytest.mark.parametrize(
+    "deep", [b"[" * 190 + b"]" * 190, json.dumps("[{" * 300).encode(), b"[" + b"[]," * 300 + b"0]"]
 )
+def test_much_nesting_is_not_absurd(deep: bytes) -> None:
+    line = json.dumps(WBC).encode()[:-1] + b', "text": ' + deep + b"}"
+
+    assert read(*ALL[:3], line)[0].arrow["wbc"].to_pylist() == [13.3]
+    entries = b",".join(b'{"resource":' + part + b"}" for part in [*map(encode, ALL[:3]), line])
+    assert read_bundle(b'{"resourceType": "Bundle", "entry": [' + entries + b"]}")[0].arrow["wbc"].to_pylist() == [13.3]
 
 
-@needs_data
-def test_no_official_r4_example_is_taken_for_another_release() -> None:
-    for path in sorted(Path(os.environ["HAEMFED_DATA"], "fhir", "hl7-r4-examples").rglob("*.json")):
-        raw = path.read_bytes()
-        if b'"resourceType"' in raw:
-            head, resource = decode(raw)
-            assert wrong_version(head, resource) is None, path.name
+@given(st.lists(st.sampled_from("osbrvd"), max_size=20), st.sampled_from(["", "e"]), st.booleans())
+@settings(max_examples=examples(40), deadline=None)
+def test_blocks_and_single_lines_say_the_same(kinds: list[str], broken: str, newline: bool) -> None:
+    """o Observation, b blank, s other type, e broken, r Patient, v modified, d Condition: line by line is the truth."""
+    lines = [LINES.get(kind, encode(WBC)) for kind in (*kinds, *broken)]
+    lines = [*map(encode, good(100)), *lines]
+    data = b"\n".join(lines) + b"\n" * newline
+
+    def items(block: int) -> list[Item]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ndjson, "_BLOCK", block)
+            return list(ndjson.read(io.BytesIO(data), fhir_mapping("ndjson"), PROFILE))
+
+    one = items(300)
+    assert one == items(1 << 16) == items(3000)
+    assert len({item.where.line for item in one if isinstance(item, PatientRecord)}) >= 25
 
 
-@needs_data
-def test_synthea_has_28_leukocyte_counts_and_100_patients() -> None:
-    counts, patients, bad = 0, 0, 0
-    mapping = fhir_mapping("ndjson").model_copy(
-        update={"patient": fhir_mapping("ndjson").patient.model_copy(update={"identifier": "resource-id"})}
-    )
-    for path in sorted(Path(os.environ["HAEMFED_DATA"], "fhir", "synthea-pathling").rglob("*.ndjson")):
-        for item in ndjson.read(path, mapping, PROFILE):
-            counts += isinstance(item, Event) and item.variable == "wbc"
-            patients += isinstance(item, PatientRecord)
-            bad += isinstance(item, Issue) and item.code in {"structure", "type"}
-
-    assert (counts, patients, bad) == (28, 100, 0)
+LINES = {
+    "b": b" ",
+    "s": b'{"resourceType":"Medication"}',
+    "e": b'{"resourceType":"Observation"',
+    "r": json.dumps({**PATIENT, "id": "2", "meta": {"profile": ["urn:x"]}}).encode(),
+    "v": b'{"resourceType":"Observation","modifierExtension":[]}',
+    "d": json.dumps(CONDITION).encode(),
+}

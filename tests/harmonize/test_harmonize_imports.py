@@ -23,7 +23,21 @@ def test_doctests() -> None:
     import doctest
     import importlib
 
-    for name in ("codes", "units", "dates", "derive", "checks", "sources.csv"):
+    for name in (
+        "codes",
+        "units",
+        "dates",
+        "derive",
+        "checks",
+        "spreadsheets",
+        "genes",
+        "hgvs",
+        "sources.fhir_genomics",
+        "mapping.names",
+        "mapping.targets",
+        "sources.depth",
+        "sources.numbers",
+    ):
         result = doctest.testmod(importlib.import_module(f"harmonize.{name}"))
         assert result.attempted
         assert not result.failed

@@ -2,12 +2,15 @@
 
 import dataclasses
 import datetime as dt
+import tempfile
 from decimal import Decimal
+from pathlib import Path
 
 from hypothesis import given, settings
 
 from harmonize.assemble import pseudonym
 from harmonize.events import State
+from tests.harmonize import genetic_patients
 from tests.harmonize.patients import (
     KEY,
     SYSTEM,
@@ -18,9 +21,10 @@ from tests.harmonize.patients import (
     from_redcap,
     people,
 )
+from tests.sweeps import examples
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(people())
 def test_four_sources_give_identical_bytes(persons: list[Person]) -> None:
     reference, report = from_bundle(persons)
@@ -92,3 +96,24 @@ def test_every_state_survives() -> None:
         table, _ = from_bundle([dataclasses.replace(PERSON, wbc=wbc)])
         assert table.states("wbc").tolist() == [state]
         assert (table.arrow["wbc"][0].as_py() is not None) == state.usable
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(genetic_patients.people())
+def test_karyotypes_variants_outcomes_and_vectors_agree(persons: list[genetic_patients.Person]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        reference, report = genetic_patients.from_bundle(persons, Path(folder))
+        ways = (
+            genetic_patients.from_ndjson,
+            genetic_patients.from_bulk,
+            genetic_patients.from_wide,
+            genetic_patients.from_long,
+        )
+        for way in ways:
+            with tempfile.TemporaryDirectory() as own:
+                table, quality = way(persons, Path(own))
+            assert table.arrow.to_pydict() == reference.arrow.to_pydict()
+            assert table.to_parquet_bytes() == reference.to_parquet_bytes()
+            assert table.digest == reference.digest
+            assert quality.flow == report.flow
+            assert [v.states for v in quality.variables] == [v.states for v in report.variables]

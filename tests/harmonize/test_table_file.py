@@ -11,6 +11,7 @@ from harmonize.errors import MisuseError, NotReady, ProfileMismatch, TableError
 from harmonize.layout import schema
 from harmonize.split import in_holdout, partition
 from harmonize.table import Table
+from tests.harmonize.facts import PROFILE as RICH
 from tests.harmonize.patients import PROFILE
 
 SPLIT_KEY = bytes(range(32, 64))
@@ -71,7 +72,7 @@ def test_another_profile_is_refused() -> None:
     data = Table.from_columns(columns(), PROFILE).to_parquet_bytes()
 
     with pytest.raises(
-        ProfileMismatch, match=r"made under profile [0-9a-f]{12}…, the study uses aml 9.9.9 [0-9a-f]{12}…"
+        ProfileMismatch, match=r"made under profile [0-9a-f]{12}…, the study uses aml_core 9.9.9 [0-9a-f]{12}…"
     ):
         Table.from_parquet(data, other)
 
@@ -109,8 +110,8 @@ def test_other_files_are_refused() -> None:
     with pytest.raises(TableError, match="columns are not those of its profile"):
         Table(Table.from_columns(columns(), PROFILE).arrow.drop_columns(["wbc"]), PROFILE)
 
-    wrong = schema(PROFILE).with_metadata({"haemfed": '{"format": "haemfed/table/0", "digest": "x"}'})
-    with pytest.raises(TableError, match="layout is not haemfed/table/1"):
+    wrong = schema(PROFILE).with_metadata({"haemfed": '{"format": "haemfed/table/1", "digest": "x"}'})
+    with pytest.raises(TableError, match="layout is not haemfed/table/2; harmonise the source again"):
         Table(Table.from_columns(columns(), PROFILE).arrow.cast(wrong), PROFILE)
 
 
@@ -215,3 +216,96 @@ def test_pseudonyms_depend_on_key_system_and_identifier_but_on_no_profile() -> N
     )
     with pytest.raises(MisuseError, match="3 flags for 5 rows"):
         Table.from_columns(columns(), PROFILE).take([True] * 3)
+
+
+def rich(rows: int = 5, **changes: Any) -> dict[str, list[Any]]:
+    """Every kind of column: zeros are tested-negative, vectors are there, nobody has an event."""
+    plain = columns(rows)
+    for variable in RICH.scalars[4:]:
+        zero = variable.kind != "lab"
+        plain |= {variable.name: [0.0 if zero else 5.0] * rows, f"{variable.name}__m": [4 if zero else 0] * rows}
+    plain |= {"slide": [[0.0, 0.5, 2.0]] * rows, "slide__m": [0] * rows}
+    for outcome in RICH.outcomes:
+        plain |= {f"{outcome.name}_time": list(range(rows)), f"{outcome.name}_event": [False] * rows}
+    return plain | changes
+
+
+def test_every_kind_of_column_survives_the_file() -> None:
+    gaps = rich(
+        slide=[None, [1.0, 1.0, 1.0], None, [0.1, 0.2, 0.3], [-0.1, 2.0, 0.0]],
+        slide__m=[3, 0, 1, 0, 0],
+        relapse_time=[0, 7, None, 3, 4],
+        relapse_event=[False, True, None, False, True],
+        cyto_del5q=[1.0, 0.0, None, None, None],
+        cyto_del5q__m=[0, 4, 3, 2, 5],
+    )
+    table = Table.from_columns(gaps, RICH)
+    again = Table.from_parquet(table.to_parquet_bytes(), RICH)
+
+    assert again.arrow.equals(table.arrow, check_metadata=True)
+    assert again.digest == table.digest
+    assert again.to_parquet_bytes() == table.to_parquet_bytes()
+    half = again.take([False, True, True, False, True])
+    assert half.arrow["slide"].to_pylist() == [[1.0, 1.0, 1.0], None, [pytest.approx(-0.1), 2.0, 0.0]]
+    vectors, observed = half.matrix().features["slide"]
+    assert observed.tolist() == [True, False, True]
+    assert vectors.tolist() == [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-0.1, 2.0, 0.0]]  # the bound itself, not its single
+    duration, event = half.matrix().outcomes["relapse"]
+    np.testing.assert_array_equal(duration, [7.0, np.nan, 4.0])
+    assert event.tolist() == [True, False, True]
+    with pytest.raises(ValueError, match="read-only"):
+        vectors[0, 0] = 1.0
+
+
+def test_states_reach_the_model() -> None:
+    states = [0, 4, 3, 2, 5]
+    table = Table.from_columns(rich(cyto_del5q=[1.0, 0.0, None, None, None], cyto_del5q__m=states), RICH)
+    matrix = table.matrix()
+    column = matrix.names.index("cyto_del5q")
+
+    assert matrix.names == [variable.name for variable in RICH.inputs]
+    assert matrix.states[:, column].tolist() == states
+    # Tested and negative is an observation; not tested is none.
+    assert matrix.observed[:, column].tolist() == [True, True, False, False, False]
+    assert matrix.x[:, column].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cyto_del5q__m": [0] * 5}, "column cyto_del5q: values and states disagree"),  # zero without evidence
+        ({"cyto_del5q": [1.0] * 5}, "column cyto_del5q: values and states disagree"),
+        ({"tp53": [1.0] * 5, "tp53__m": [6] * 5}, "column tp53: values and states disagree"),
+        ({"tp53_vaf": [1.5] * 5, "tp53_vaf__m": [0] * 5}, "column tp53_vaf: outside the profile's range"),
+        ({"wbc__m": [4] * 5}, "column wbc: values and states disagree"),
+        ({"slide__m": [1] * 5}, "column slide: values and states disagree"),
+        ({"slide__m": [6] * 5}, "column slide: values and states disagree"),
+        ({"slide": [None] * 5}, "column slide: values and states disagree"),
+        ({"slide": [None] * 5, "slide__m": [4] * 5}, "column slide: values and states disagree"),
+        ({"slide": [[0.0, None, 0.0]] * 5}, "column slide: a vector has gaps"),
+        ({"slide": [[0.0, 2.1, 0.0]] * 5}, "column slide: outside the profile's range"),
+        ({"slide": [[0.0, float("nan"), 0.0]] * 5}, "column slide: outside the profile's range"),
+        ({"relapse_time": [None] * 5}, "column relapse_time: times and events disagree"),
+        ({"relapse_time": [9] * 5}, "column relapse_time: outside the profile's range"),  # censored, but not at the end
+        ({"relapse_time": [-1] * 5, "relapse_event": [True] * 5}, "column relapse_time: outside the profile's range"),
+        ({"relapse_time": [9001] * 5, "relapse_event": [True] * 5}, "column relapse_time: outside the profile's range"),
+    ],
+)
+def test_new_columns_are_not_believed_either(change: dict[str, list[Any]], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        Table.from_columns(rich(**change), RICH)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slide": [[0.0, 0.5, 2.0]] * 4 + [[0.0, 0.5, 1.9]]},
+        {"slide": [[0.0, 0.5, 2.0]] * 4 + [None], "slide__m": [0, 0, 0, 0, 1]},
+        {"relapse_time": [0, 1, 2, 3, 5], "relapse_event": [False] * 4 + [True]},
+        {"relapse_event": [False] * 4 + [True]},
+        {"relapse_time": [None, 1, 2, 3, 4], "relapse_event": [None] + [False] * 4},  # not 0: not known
+        {"cyto_del5q": [None] + [0.0] * 4, "cyto_del5q__m": [1, 4, 4, 4, 4]},
+    ],
+)
+def test_the_digest_sees_the_new_columns(change: dict[str, list[Any]]) -> None:
+    assert Table.from_columns(rich(**change), RICH).digest != Table.from_columns(rich(), RICH).digest

@@ -64,7 +64,7 @@ def drafted(terms: Terms, **preset_changes: Any) -> tuple[Study, list[Identity]]
     study = draft(
         "test",
         "a test",
-        profile=load("aml"),
+        profile=load("aml_core"),
         preset=preset,
         sites=[(name, each.public, "100-249") for name, each in zip(NAMES, identities, strict=True)],
         terms=terms,

@@ -21,7 +21,7 @@ def make(terms: Terms | None = None) -> tuple[Study, dict[str, Identity]]:
     study = draft(
         "test",
         "a test",
-        profile=load("aml"),
+        profile=load("aml_core"),
         preset=PRESETS["aml-small"],
         sites=[(name, identity.public, "100-249") for name, identity in identities.items()],
         terms=terms or Terms(),

@@ -133,7 +133,7 @@ def test_edited_study(haemfed: Haemfed, root: Path) -> None:
 def test_study_for_another_profile(haemfed: Haemfed, root: Path) -> None:
     code, line = haemfed("study", "sign", rewrite(root, profile_digest="0" * 64), *site(root))
     assert code == 17
-    assert "profile 'aml'" in line
+    assert "profile 'aml_core'" in line
 
 
 def test_expired_study(haemfed: Haemfed, root: Path) -> None:

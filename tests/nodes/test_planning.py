@@ -37,7 +37,7 @@ def asked(**changes: Any) -> Asked:
 
 
 def invented() -> Any:
-    return described("aml", 0.7, 1.0, 3.0, 0.1)
+    return described("aml_core", 0.7, 1.0, 3.0, 0.1)
 
 
 def one_step(

@@ -17,7 +17,7 @@ KEYS = {name: bytes([number]) * 32 for number, name in enumerate(("alder", "birc
 FACTS = StudyFacts(
     name="aml-1",
     site="alder",
-    profile="aml",
+    profile="aml_core",
     query_kinds=("gradient", "breslow"),
     suite=SUITE,
     roster=KEYS,
@@ -33,7 +33,7 @@ VALUES: dict[str, Any] = {
     "minimum_roster": 4,
     "minimum_collusion": 1,
     "minimum_cohort": 20,
-    "allowed_profiles": ("aml", "mds"),
+    "allowed_profiles": ("aml_core", "mds"),
     "allowed_query_kinds": ("gradient", "breslow", "concordance"),
     "minimum_suite": SUITE,
     "accounts": {"training": ACCOUNT, "holdout": ACCOUNT},

@@ -20,7 +20,7 @@ POLICY = """\
 minimum_roster = 3
 minimum_collusion = 1
 minimum_cohort = 20
-allowed_profiles = ["aml"]
+allowed_profiles = ["aml_core"]
 allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
                        "score-histogram-members", "score-histogram-nonmembers"]
 minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"

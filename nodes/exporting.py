@@ -1,0 +1,104 @@
+"""Write a table as FHIR Bundles or CSV, and a profile's views, into a new folder: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from harmonize import export, views
+from harmonize.profile import Profile, load
+from harmonize.table import Table
+from nodes import files
+from nodes.errors import ConfigError, DataProblem, StorageProblem
+
+__all__ = ["Form", "export_table", "export_views"]
+
+# A table may come from anywhere, and its pids become names of files and cells of a CSV file.
+_PID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Form(StrEnum):
+    """What a table can become."""
+
+    FHIR = "fhir"
+    CSV = "csv"
+
+
+def export_table(source: Path, profile_name: str, form: Form, system: str, target: Path) -> int:
+    """Write a table, with the mapping file that reads it back; return the number of patients.
+
+    Args:
+        source: a canonical table (Parquet).
+        profile_name: the profile that it was made under.
+        form: FHIR Bundles, one file a patient, or one CSV file.
+        system: identifier system of the exported patients.
+        target: folder, which must not exist yet.
+
+    Raises:
+        ConfigError: the identifier system is no text.
+        DataProblem: (of harmonize, too) not a table, or of another profile; a pid that is no pseudonym.
+        StorageProblem: the folder exists, or cannot be written.
+    """
+    if not system or not system.isprintable():
+        raise ConfigError("the identifier system is one line of printable text, as urn:haemfed:synthetic")
+    profile = load(profile_name)
+    table = Table.from_parquet(files.read(source, limit=1 << 33), profile)
+    if not all(map(_PID.fullmatch, table.pids)):
+        raise DataProblem(f"{source.name}: its pids are no pseudonyms (letters, digits, _ . -); nothing is exported")
+    _written(target, _bundles(table, profile, system) if form is Form.FHIR else _csv(table, system))
+    return len(table)
+
+
+def export_views(profile_name: str, target: Path) -> int:
+    """Write a profile's SQL-on-FHIR ViewDefinitions; return how many.
+
+    Raises:
+        ProfileError: there is no such profile.
+        StorageProblem: the folder exists, or cannot be written.
+    """
+    found = [(f"{view['name']}.json", _json(view)) for view in views.views(load(profile_name))]
+    _written(target, found)
+    return len(found)
+
+
+def _bundles(table: Table, profile: Profile, system: str) -> Iterable[tuple[str, bytes]]:
+    yield (
+        "mapping.toml",
+        f'format = "bundle"\nprofile = {json.dumps(profile.profile)}\nfiles = ["*.json"]\n\n'
+        f"[patient]\nsystem = {json.dumps(system, ensure_ascii=False)}\n".encode(),
+    )
+    for bundle in export.bundles(table, system):
+        yield f"{bundle['id']}.json", _json(bundle)
+
+
+def _csv(table: Table, system: str) -> Iterable[tuple[str, bytes]]:
+    exported = export.delimited(table, system)
+    return [("patients.csv", exported.csv.encode()), ("mapping.toml", exported.mapping.encode())]
+
+
+def _json(resource: object) -> bytes:
+    return (json.dumps(resource, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _written(target: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    """Into a folder beside the target first: who finds the target finds all of it."""
+    if target.exists():
+        raise StorageProblem(f"{target}: exists; name a folder that does not, an export replaces nothing")
+    partial = target.with_name(f".{target.name}.partial")
+    with files.storage_errors(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700)  # refuses a link that somebody left there: it would lead the patients elsewhere
+    try:
+        for name, octets in contents:
+            files.write(partial / name, octets, private=True)
+        with files.storage_errors(target):
+            partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
