@@ -15,6 +15,7 @@ from harmonize.checks import KARYOTYPE, SHOWN, rules
 from harmonize.choose import Cell, Notes, age, category
 from harmonize.columns import Columns
 from harmonize.cytogenetics import Cytogenetics
+from harmonize.dates import instant
 from harmonize.derive import Dates, Survival, first_event, overall_survival
 from harmonize.describe import quality
 from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State, Withdrawn
@@ -180,17 +181,20 @@ class _Cohort:
                 columns.put_vector(feature.name, *pooled(feature, found, self._notes))
 
     def _superseded(self, records: list[PatientRecord]) -> frozenset[tuple[str, int]] | None:
-        """Places of records that an equal or newer one replaces; None if records contradict each other."""
-        first, *others = sorted(records, key=lambda record: record.version, reverse=True)
+        """Places of records that an equal or newer one replaces; None if records contradict each other.
+
+        Versions are compared as instants, not as text; one that is no instant counts as none, and sorts first.
+        """
+        moments = {record.version: instant(record.version) for record in records}
+        age = {version: (moment is not None, moment or 0) for version, moment in moments.items()}
+        first, *others = sorted(records, key=lambda record: age[record.version], reverse=True)
         if all(record.fingerprint == first.fingerprint for record in others):
             for record in others:
                 self._notes.issue("patient-duplicate", record.where)
             return frozenset((record.where.file, record.where.line) for record in others)
-        older = [record for record in others if record.version < first.version]
-        rivals = [record for record in others if record.version == first.version]
-        if not all(record.version for record in records) or any(
-            rival.fingerprint != first.fingerprint for rival in rivals
-        ):
+        older = [record for record in others if age[record.version] < age[first.version]]
+        rivals = [record for record in others if age[record.version] == age[first.version]]
+        if None in moments.values() or any(rival.fingerprint != first.fingerprint for rival in rivals):
             return None
         for record in older:
             self._notes.issue("patient-superseded", record.where)
@@ -201,20 +205,32 @@ class _Cohort:
         indices = _dates(facts.get(Fact.INDEX_DATE, ()))
         if not indices:
             return "index-diagnosis-missing"
-        # Whoever relapses or is transplanted is alive on that day.
-        happened = [_dates(facts.get(outcome.name, ())) for outcome in self._profile.outcomes]
+        index = min(indices)
         dates = Dates(
-            min(indices),
+            index,
             frozenset(fact.value for fact in facts.get(Fact.DECEASED, ()) if isinstance(fact.value, bool)),
             _dates(facts.get(Fact.DEATH_DATE, ())),
-            _dates(facts.get(Fact.LAST_FOLLOW_UP, ())).union(*happened),
+            _dates(facts.get(Fact.LAST_FOLLOW_UP, ())) | self._happened(facts, index),
         )
         survival = overall_survival(dates, self._profile.outcome.hard)
-        return survival if isinstance(survival, str) else (dates.index, survival)
+        return survival if isinstance(survival, str) else (index, survival)
+
+    def _happened(self, facts: Facts, index: dt.date) -> frozenset[dt.date]:
+        """Dates of events that can be meant: whoever relapses or is transplanted is alive on that day."""
+        dates: set[dt.date] = set()
+        for outcome in self._profile.outcomes:
+            found = facts.get(outcome.name, ())
+            if not any(fact.value is False for fact in found):
+                last = min(outcome.hard[1], self._profile.outcome.hard[1])
+                dates |= {date for date in _dates(found) if max(outcome.hard[0], 0) <= (date - index).days <= last}
+        return frozenset(dates)
 
     def _outcomes(self, facts: Facts, index: dt.date, survival: Survival) -> None:
         self._columns.put_outcome("", survival)
-        ends = facts.get(Fact.DEATH_DATE if survival.event else Fact.LAST_FOLLOW_UP, ())
+        end = index + dt.timedelta(days=survival.time)
+        names = [outcome.name for outcome in self._profile.outcomes]
+        seen = [Fact.DEATH_DATE] if survival.event else [Fact.LAST_FOLLOW_UP, *names]
+        ends = [fact for name in seen for fact in facts.get(name, ()) if fact.value == end]
         self._columns.put(self._profile.outcome.name, Cell(None, State.VALUE, _first(ends)))
         for outcome in self._profile.outcomes:
             found = facts.get(outcome.name, ())

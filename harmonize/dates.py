@@ -1,18 +1,20 @@
 """Dates as sources write them: FHIR's partial dates, and formats that a mapping file declares."""
 
-__all__ = ["DateFormat", "Parsed", "Precision", "parse_declared", "parse_fhir"]
+__all__ = ["DateFormat", "Parsed", "Precision", "instant", "parse_declared", "parse_fhir"]
 
 import datetime as dt
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 _FHIR = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})"
     r"(?P<time>T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?(?P<zone>Z|[+-][0-9]{2}:[0-9]{2})?)?)?)?"
 )
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Precision(StrEnum):
@@ -53,6 +55,22 @@ def parse_fhir(text: str) -> Parsed | None:
     except ValueError:
         return None
     return Parsed(date, precision, zone_missing=bool(match["time"]) and not match["zone"])
+
+
+@lru_cache(maxsize=4096)
+def instant(text: str) -> int | None:
+    """Microseconds since 1970, whatever the time zone of the text; None if it is no instant, or has no time zone.
+
+    >>> instant("2024-03-01T10:00:00+02:00") < instant("2024-03-01T09:30:00Z") < instant("2024-03-01T09:30:00.5Z")
+    True
+    >>> instant("2024-03-01"), instant("3")
+    (None, None)
+    """
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment - _EPOCH) // dt.timedelta(microseconds=1) if moment.tzinfo is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,35 +114,35 @@ def first_event(
     | records | result |
     |---|---|
     | nothing, or "has not happened" | censored at the end of overall survival |
-    | dates on or after diagnosis | time to the first of them |
-    | the first of these is after the last time seen alive | the same, event-after-follow-up |
+    | dates on or after diagnosis only | time to the first of them |
     | the first of these is after death | not known, event-after-death |
-    | dates before diagnosis only | not known, event-before-diagnosis |
+    | a date before diagnosis, whatever comes later | not known, event-before-diagnosis |
     | a date, and "has not happened" | not known, conflicting-values |
-    | outside the profile's range | not known, event-implausible |
+    | outside the profile's range, or after the last day that counts as seen alive | not known, event-implausible |
     | no date, but "unknown" or an unreadable one | not known |
 
     Args:
-        survival: of the same patient.
+        survival: of the same patient; dates of events that can be meant count there as days seen alive.
         index: day 0.
         dates: of such events.
         ruled_out: the records say that it has not happened.
         doubtful: the records have something that cannot be used, or say that it is not known.
         hard: smallest and largest possible time in days.
+
+    Returns:
+        a time of at most `survival.time`, or none.
     """
     if dates and ruled_out:
         return First(None, issue="conflicting-values")
     if not dates:
         censored = First(survival.time)
         return First(None) if doubtful and not ruled_out else censored
-    after = [date for date in dates if date >= index]
-    if not after:
+    time = (min(dates) - index).days
+    if time < 0:
+        # Recorded again later, it is no first event: it was there when the time began.
         return First(None, issue="event-before-diagnosis")
-    time = (min(after) - index).days
     if not hard[0] <= time <= hard[1]:
         return First(None, issue="event-implausible")
     if time <= survival.time:
         return First(time, event=True)
-    if survival.event:
-        return First(None, issue="event-after-death")
-    return First(time, event=True, issue="event-after-follow-up")
+    return First(None, issue="event-after-death" if survival.event else "event-implausible")

@@ -8,39 +8,39 @@ The rule, per group (N patients in two sides, each side in parts; K = 10):
 
 | In the group                   | Shown                                                                        |
 |--------------------------------|------------------------------------------------------------------------------|
-| a side of 1 to K − 1 patients  | "fewer than K"; the other side as "all others"; no part of either            |
-| a part of 1 to K − 1 patients  | no part of its side                                                          |
+| a side of 0 to K − 1 patients  | "fewer than K"; the other side as "all others"; no part of either            |
+| a part of 0 to K − 1 patients  | no part of its side                                                          |
 | anything else                  | the largest multiple of K that is not above the count                        |
 
 A hidden count cannot be computed from what is shown, whatever the reader knows about N: a small side may be any of
-1 … K − 1, because its other side, which would fill it up to N, is hidden with it (complementary suppression); a small
-part may be any of 1 … K − 1, because all parts of its side are hidden and the side has K patients at least. Groups
-share nothing but N. `tests/harmonize/test_disclosure.py` inverts the published numbers by brute force.
+0 … K − 1, because its other side, which would fill it up to N, is hidden with it (complementary suppression); a small
+part may be any of 0 … K − 1, because all parts of its side are hidden and the side has K patients at least. Groups
+share nothing but N. Nobody counts as a small count, too: a 0 that became "fewer than K" would tell of the one patient
+in whom two reports differ. `tests/harmonize/test_disclosure.py` inverts the published numbers by brute force.
 
 Counts are rounded because a part could else be found from an exact number published elsewhere, and because two reports
-of nearly the same cohort would give away the patient in whom they differ. Per-variable findings, exact totals, shares,
-and coverage of gene panels are left out: each is tied to other numbers by more than N.
+of nearly the same cohort would give away the patient in whom they differ. Exact totals, shares, reasons for which
+patients are left out, and coverage of gene panels are left out: each is tied to other numbers by more than N. So are
+findings, units and codes: they count facts, and one patient may have K of them.
 """
 
 __all__ = ["K", "Shareable", "Shared", "Split", "publish", "shareable"]
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from harmonize.errors import NotReady, ProfileMismatch
 from harmonize.events import State
-from harmonize.issues import CODES
-from harmonize.profile import LabVariable, Profile, Variable
+from harmonize.profile import Profile, Variable
 from harmonize.quality import Quality, VariableQuality
-from harmonize.variables import Coded
 
 K: Final = 10
 FORMAT: Final = "haemfed/quality-shareable/1"
 HANDLING: Final = (
-    "For handing over by a person. Counts are rounded down to multiples of 10, and counts of 1 to 9 patients are not "
+    "For handing over by a person. Counts are rounded down to multiples of 10, and counts of 0 to 9 patients are not "
     "shown. No program sends this report: what leaves a hospital by itself goes through the noisy secure sum."
 )
 _STATES: Final = {state.name.lower().replace("_", "-"): state for state in State}
@@ -52,7 +52,7 @@ class Split:
 
     Attributes:
         sides: side -> patients rounded down to a multiple of k; None where it is hidden.
-        few: the side with 1 to k − 1 patients, or "".
+        few: the side with 0 to k − 1 patients, or "".
         parts: side -> part -> patients, rounded down; None where they are hidden.
     """
 
@@ -65,7 +65,7 @@ def publish(sides: Mapping[str, Mapping[str, int]], k: int = K) -> Split:
     """Hide and round one group.
 
     Args:
-        sides: exactly two: side -> part -> patients; together 2 k patients at least.
+        sides: exactly two: side -> part -> patients, also the parts that have none; together 2 k patients at least.
         k: smallest count of patients that may be shown.
 
     >>> publish({"usable": {"value": 291}, "missing": {"not-recorded": 12, "invalid": 20}}).parts["missing"]
@@ -76,7 +76,7 @@ def publish(sides: Mapping[str, Mapping[str, int]], k: int = K) -> Split:
     {'usable': None, 'missing': None}
     """
     totals = {side: sum(parts.values()) for side, parts in sides.items()}
-    few = next((side for side, total in totals.items() if 0 < total < k), "")
+    few = next((side for side, total in totals.items() if total < k), "")
     return Split(
         {side: None if few else _down(total, k) for side, total in totals.items()},
         few,
@@ -85,9 +85,9 @@ def publish(sides: Mapping[str, Mapping[str, int]], k: int = K) -> Split:
 
 
 def _parts(parts: Mapping[str, int], k: int) -> dict[str, int] | None:
-    if any(0 < count < k for count in parts.values()):
+    if any(count < k for count in parts.values()):
         return None
-    return {name: _down(count, k) for name, count in parts.items() if count}
+    return {name: _down(count, k) for name, count in parts.items()}
 
 
 def _down(count: int, k: int) -> int:
@@ -100,15 +100,12 @@ class Shared:
 
     Attributes:
         rows: usable and missing, by state.
-        units, codes: those of the profile with at least k facts; without counts.
     """
 
     name: str
     title: str
     kind: str
     rows: Split
-    units: tuple[str, ...]
-    codes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +114,9 @@ class Shareable:
 
     Attributes:
         rows: patients in the table, rounded down.
-        left_out: patients left out, rounded down; None for 1 to k − 1.
-        reasons: issue code -> patients left out for it; None where they are hidden.
+        left_out: patients left out, rounded down; None for 0 to k − 1.
         deaths: died, and alive when last seen.
         variables: one per variable of the profile.
-        findings: issue code -> how often, rounded down; None for 1 to k − 1. Codes that count patients left out are in
-            `reasons` alone.
     """
 
     profile: str
@@ -130,10 +124,8 @@ class Shareable:
     digest: str
     rows: int
     left_out: int | None
-    reasons: Mapping[str, int] | None
     deaths: Split
     variables: tuple[Shared, ...]
-    findings: Mapping[str, int | None] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """The report as indented JSON, with the handling note first."""
@@ -161,26 +153,20 @@ def shareable(quality: Quality, profile: Profile) -> Shareable:
         raise NotReady(f"fewer than {2 * K} patients in the table: nothing of the report may be handed over")
     out = sum(flow.left_out.values())
     known = {each.name: each for each in quality.variables}
-    counts: dict[str, int] = {}
-    for finding in quality.findings:
-        if finding.code not in flow.left_out:
-            counts[finding.code] = counts.get(finding.code, 0) + finding.count
     return Shareable(
         profile=profile.profile,
         version=profile.version,
         digest=profile.digest,
         rows=_down(flow.usable, K),
-        left_out=None if 0 < out < K else _down(out, K),
-        reasons=None if 0 < out < K else _parts({code: n for code, n in flow.left_out.items() if code in CODES}, K),
+        left_out=None if out < K else _down(out, K),
         deaths=publish({"died": {"died": flow.deaths}, "alive": {"alive": flow.usable - flow.deaths}}),
         variables=tuple(
-            _shared(variable, known[variable.name], profile) for variable in profile.variables if variable.name in known
+            _shared(variable, known[variable.name]) for variable in profile.variables if variable.name in known
         ),
-        findings={code: None if counts[code] < K else _down(counts[code], K) for code in CODES if counts.get(code)},
     )
 
 
-def _shared(variable: Variable, found: VariableQuality, profile: Profile) -> Shared:
+def _shared(variable: Variable, found: VariableQuality) -> Shared:
     sides: dict[str, dict[str, int]] = {"usable": {}, "missing": {}}
     for name, state in _STATES.items():
         sides["usable" if state.usable else "missing"][name] = found.states.get(name, 0)
@@ -189,27 +175,4 @@ def _shared(variable: Variable, found: VariableQuality, profile: Profile) -> Sha
         variable.title,
         variable.kind,
         publish(sides),
-        _units(variable, found),
-        _codes(variable, found, profile),
-    )
-
-
-def _units(variable: Variable, found: VariableQuality) -> tuple[str, ...]:
-    if not isinstance(variable, LabVariable):
-        return ()
-    counts: dict[str, int] = {}
-    for written, count in found.units.items():
-        unit = variable.unit_aliases.get(written, written)
-        counts[unit] = counts.get(unit, 0) + count
-    return tuple(unit for unit in variable.units if counts.get(unit, 0) >= K)
-
-
-def _codes(variable: Variable, found: VariableQuality, profile: Profile) -> tuple[str, ...]:
-    if not isinstance(variable, Coded):
-        return ()
-    return tuple(
-        f"{system} {code}"
-        for system, codes in variable.codes.items()
-        for code in codes
-        if found.codes.get(f"{profile.systems[system]}|{code}", 0) >= K
     )

@@ -135,8 +135,8 @@ class PatientRecord:
         system: identifier system, the same in every source of a site.
         identifier: the hospital's own identifier; pseudonymised in the table.
         fingerprint: equal for two records that say the same about the patient.
-        version: ISO time of the record's last change; "" if the source has none. The newest of contradicting
-            records wins; without versions the patient is left out.
+        version: instant of the record's last change, with time zone; "" (or what is no instant) if the source has
+            none. The newest of contradicting records wins; without versions the patient is left out.
     """
 
     keys: tuple[str, ...] = field(repr=False)

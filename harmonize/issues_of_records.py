@@ -205,7 +205,7 @@ RECORDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "event-before-diagnosis": Kind(
             _ERROR,
             "business-rule",
-            "an outcome's event before the diagnosis, and none after it; this outcome is not known",
+            "an outcome's event before the diagnosis; this outcome is not known",
             "correct the dates",
         ),
         "event-after-death": Kind(
@@ -213,12 +213,6 @@ RECORDS: Final[Mapping[str, Kind]] = MappingProxyType(
             "business-rule",
             "an outcome's event after death; this outcome is not known",
             "correct the dates",
-        ),
-        "event-after-follow-up": Kind(
-            _WARNING,
-            "business-rule",
-            "an outcome's event after the last time the patient was seen; the event is used",
-            "add the follow-up, or correct the dates",
         ),
         "event-implausible": Kind(
             _ERROR,

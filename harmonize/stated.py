@@ -60,7 +60,7 @@ def stated(variable: Finding, found: Sequence[Found], index: int, notes: Notes) 
     |---|---|
     | present, absent | 1; 0 with state tested-negative |
     | a class or count | as stated |
-    | a fraction, for a variable that is found or not found | found from `min_vaf` on, else not found |
+    | a fraction, for a variable that is found or not found | found from `min_vaf` on; below it unknown; 0: not found |
     | present, for a variable that is a number | unknown |
     | differently on one day | invalid, with `conflicting-values` |
 
@@ -116,7 +116,10 @@ def _read(variable: Finding, fact: Found) -> Cell:
     if not isinstance(fact.value, Decimal):
         raise MisuseError(f"{variable.name}: a source yielded neither a truth nor a number")
     if isinstance(variable, VariantVariable) and variable.feature not in NUMBERS and 0 <= fact.value <= 1:
-        return _cell(Decimal(fact.value > 0 and fact.value >= variable.min_vaf), fact)
+        if 0 < fact.value < variable.min_vaf:
+            # As `harmonize.genomics` has it: too little to count as found, and no evidence of absence.
+            return Cell(None, State.UNKNOWN, fact)
+        return _cell(Decimal(fact.value > 0), fact)
     return _cell(fact.value, fact)
 
 

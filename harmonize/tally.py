@@ -17,12 +17,13 @@ _ORDER = {severity: rank for rank, severity in enumerate(Severity)}
 _BINS_PER_DECADE: Final = 20
 _NOT_POSITIVE: Final = -(1 << 30)
 _LONGEST: Final = 80
+_LINE: Final = re.compile(":[0-9]{1,19}$")
 # Controls, line and paragraph separators, and the marks that let a text show other characters than it holds.
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def shown(text: str) -> str:
-    """A name from a source as a report may show it: short, printable, and no formula.
+    """A name from a source as a report may show it: short, printable, and no formula; ":line" at its end is never cut.
 
     Reports are copied into spreadsheets, which run what begins with one of ``= + - @``.
 
@@ -31,7 +32,8 @@ def shown(text: str) -> str:
     """
     text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - 1]}…"
+        line = match[0] if (match := _LINE.search(text)) else ""
+        text = f"{text[: _LONGEST - 1 - len(line)]}…{line}"
     return f"'{text}" if text.lstrip()[:1] in {"=", "+", "-", "@"} else text
 
 

@@ -38,7 +38,7 @@ files = ["*.ndjson"]
 system = "urn:bench:hospital"
 """
 _CHILD: Final = """
-import json, resource, sys, time
+import json, re, sys, time
 from pathlib import Path
 from harmonize import mapping, profile, sources, table
 folder, heavy = Path(sys.argv[1]), sys.argv[2].split(",")
@@ -49,7 +49,7 @@ cohort, quality = table.build(sources.read(folder, source, mds), mds, bytes(rang
 octets = cohort.to_parquet_bytes()
 print(json.dumps({
     "cpu": time.process_time() - start,
-    "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "rss": int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024,
     "patients": len(cohort),
     "observed": float(cohort.matrix().observed.mean()),
     "imported": [name for name in heavy if name in sys.modules],

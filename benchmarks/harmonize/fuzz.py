@@ -96,7 +96,7 @@ _RESOURCES: Final[tuple[dict[str, Any], ...]] = (
     },
 )
 _SECRET_PART: Final = 2000  # octets
-_COPIES: Final = 40  # of each resource, for others: one broken line in a hundred must not refuse the file
+_COPIES: Final = 17  # of each resource, for others: one broken line in a hundred must not refuse the file
 
 
 def _others() -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from harmonize.dates import DateFormat
+from harmonize.pseudonyms import normalised
 from harmonize.variables import Sha256
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -82,7 +83,7 @@ class _Patient(_Closed):
 
     def key(self, identifier: str) -> str:
         """The key by which facts of any source of this mapping name a patient: as a FHIR logical reference."""
-        return f"{self.system}|{identifier}"
+        return f"{self.system}|{normalised(identifier)}"
 
 
 class FhirPatient(_Patient):

@@ -4,13 +4,15 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from harmonize.errors import MisuseError
-from harmonize.events import Item, PatientRecord, Pointer
+from harmonize.events import Issue, Item, PatientRecord, Pointer
 from harmonize.mapping import Bulk, Bundles, Csv, Features, Mapping, Ndjson, Server, Source, Variants
 from harmonize.profile import Profile
+from harmonize.pseudonyms import normalised
 from harmonize.sources import bulk, bundle, csv, features, ndjson, variants
 from harmonize.sources.fhir import Reader
 from harmonize.sources.files import Place, find
@@ -93,7 +95,7 @@ def _items(paths: list[Place], source: Source, profile: Profile, strict: Strict 
             yield from reader.finish()
         case Csv():
             for path in paths:
-                yield from csv.read(path, source, profile)
+                yield from map(_named, csv.read(path, source, profile))
         case Variants():
             for path in paths:
                 yield from variants.read(path, source, profile)
@@ -101,10 +103,18 @@ def _items(paths: list[Place], source: Source, profile: Profile, strict: Strict 
             raise MisuseError(f"no reader for {source.format}")
 
 
+def _named(item: Item) -> Item:
+    """A record of a row as the other sources of the mapping would write it: two spellings would be two people."""
+    if not isinstance(item, PatientRecord):
+        return item
+    identifier = normalised(item.identifier)
+    return replace(item, identifier=identifier) if identifier else Issue("identifier-missing", item.where)
+
+
 def _fhir(paths: list[Place], source: Bundles | Ndjson | Bulk, profile: Profile, reader: Reader) -> Iterator[Item]:
     match source:
         case Bulk():
-            yield from bulk.read([place.path for place in paths], source, profile, reader)
+            yield from bulk.read(paths, source, profile, reader)
         case Bundles():
             for path in paths:
                 yield from bundle.read(path, source, profile, reader)

@@ -21,7 +21,7 @@ from harmonize.mapping import Bulk
 from harmonize.profile import Profile
 from harmonize.sources import ndjson
 from harmonize.sources.fhir import Reader
-from harmonize.sources.files import opened
+from harmonize.sources.files import Place, opened
 
 _MOST: Final = 16 << 20  # bytes of a manifest or of a line
 _SCHEME: Final = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9+.-]*):(?P<rest>.*)", re.DOTALL)
@@ -67,13 +67,13 @@ _MANIFEST: Final = msgspec.json.Decoder(_Manifest)
 _DELETIONS: Final = msgspec.json.Decoder(_Deletions)
 
 
-def read(manifests: Sequence[Path], mapping: Bulk, profile: Profile, reader: Reader | None = None) -> Iterator[Item]:
+def read(manifests: Sequence[Place], mapping: Bulk, profile: Profile, reader: Reader | None = None) -> Iterator[Item]:
     """Read the exports of one hospital, oldest first.
 
     What a later export says is deleted is left out of it and of all earlier ones.
 
     Args:
-        manifests: paths of manifest files.
+        manifests: manifest files; what they list is named by its path from where their names begin.
         mapping: which identifier is the hospital's own.
         profile: codes to look for.
         reader: of the source that this file belongs to, which then finishes it; its own if None.
@@ -83,17 +83,17 @@ def read(manifests: Sequence[Path], mapping: Bulk, profile: Profile, reader: Rea
             has another number of resources than it says; or a file cannot be trusted, see `ndjson.read`.
     """
     own = Reader(mapping.patient, profile) if reader is None else reader
-    exports = sorted(((path, *_load(path)) for path in manifests), key=lambda export: (export[1], export[0].name))
-    deletions = [_deleted(path, manifest) for path, _, manifest in exports]
-    for number, (path, _, manifest) in enumerate(exports):
+    exports = sorted(((place, *_load(place)) for place in manifests), key=lambda export: (export[1], export[0].name))
+    deletions = [_deleted(place, manifest) for place, _, manifest in exports]
+    for number, (place, _, manifest) in enumerate(exports):
         own.deleted = frozenset().union(*deletions[number:])
-        for file in _local(path, manifest.output):
+        for file in _local(place, manifest.output):
             count = yield from ndjson.lines(file[0], own)
             if file[1].count is not None and file[1].count != count:
                 raise SourceError(
-                    f"{file[0].name}: {count} resources, and {path.name} says {file[1].count}; download it again"
+                    f"{file[0].name}: {count} resources, and {place.name} says {file[1].count}; download it again"
                 )
-        for found, _ in _local(path, manifest.error):
+        for found, _ in _local(place, manifest.error):
             if problems := sum(1 for _ in _lines(found)):
                 yield Issue("bulk-error", Pointer(found.name, 1), count=problems)
     own.deleted = frozenset()
@@ -101,8 +101,8 @@ def read(manifests: Sequence[Path], mapping: Bulk, profile: Profile, reader: Rea
         yield from own.finish()
 
 
-def _load(path: Path) -> tuple[dt.datetime, _Manifest]:
-    with opened(path) as (stream, name):
+def _load(place: Place) -> tuple[dt.datetime, _Manifest]:
+    with opened(place) as (stream, name):
         raw = stream.read(_MOST + 1)
     if len(raw) > _MOST:
         raise SourceError(f"{name}: larger than {_MOST >> 20} MiB; not the manifest of a bulk export")
@@ -114,9 +114,9 @@ def _load(path: Path) -> tuple[dt.datetime, _Manifest]:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC), manifest
 
 
-def _local(manifest: Path, files: Sequence[_File]) -> list[tuple[Path, _File]]:
+def _local(manifest: Place, files: Sequence[_File]) -> list[tuple[Place, _File]]:
     """The files beside a manifest, each once, in its order."""
-    folder = manifest.parent.resolve()
+    folder = manifest.path.parent.resolve()
     found: dict[Path, _File] = {}
     for number, file in enumerate(files, start=1):
         path = folder / _name(file.url, manifest.name, number)
@@ -130,7 +130,8 @@ def _local(manifest: Path, files: Sequence[_File]) -> list[tuple[Path, _File]]:
         if path in found:
             raise SourceError(f"{manifest.name}: file {number} has the name of an earlier one; {_WAY_OUT}")
         found[path] = file
-    return list(found.items())
+    named = PurePosixPath(manifest.name).parent
+    return [(Place(path, str(named / path.relative_to(folder).as_posix())), file) for path, file in found.items()]
 
 
 def _name(url: str, manifest: str, number: int) -> PurePosixPath:
@@ -146,10 +147,10 @@ def _name(url: str, manifest: str, number: int) -> PurePosixPath:
     return path
 
 
-def _deleted(path: Path, manifest: _Manifest) -> frozenset[str]:
+def _deleted(place: Place, manifest: _Manifest) -> frozenset[str]:
     """Each resource that a manifest says is deleted, as "Type/id"."""
     found: set[str] = set()
-    for file, _ in _local(path, manifest.deleted):
+    for file, _ in _local(place, manifest.deleted):
         for number, line in enumerate(_lines(file), start=1):
             try:
                 bundle = _DELETIONS.decode(line)
@@ -164,8 +165,8 @@ def _deleted(path: Path, manifest: _Manifest) -> frozenset[str]:
     return frozenset(found)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    with opened(path) as (stream, name):
+def _lines(place: Place) -> Iterator[bytes]:
+    with opened(place) as (stream, name):
         while line := stream.readline(_MOST + 1):
             if len(line) > _MOST:
                 raise SourceError(f"{name}: a line is longer than {_MOST >> 20} MiB; not an NDJSON export")

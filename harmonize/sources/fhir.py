@@ -14,6 +14,7 @@ from harmonize.errors import SourceError
 from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State, Withdrawn
 from harmonize.mapping import FhirPatient
 from harmonize.profile import CodeVariable, Profile
+from harmonize.pseudonyms import normalised
 from harmonize.resources import (
     Concept,
     Condition,
@@ -35,7 +36,8 @@ from harmonize.sources.typed import Modified, OtherRelease, decode
 from harmonize.sources.versions import Versions
 
 _SKIPPED_ENCOUNTERS: Final = frozenset({"entered-in-error", "cancelled", "planned"})
-_SKIPPED_CONDITIONS: Final = frozenset({"entered-in-error", "refuted", "differential"})
+# All but confirmed: a suspicion is no diagnosis, and the day of the suspicion is not day 0.
+_SKIPPED_CONDITIONS: Final = frozenset({"entered-in-error", "refuted", "differential", "provisional", "unconfirmed"})
 _SKIPPED_PROCEDURES: Final = frozenset({"entered-in-error", "not-done", "preparation", "on-hold", "stopped"})
 _JSON_PATH: Final = re.compile(r"`(\$[^`]*)`")
 
@@ -132,6 +134,7 @@ class Reader:
         """As `items`, of a resource that is decoded already."""
         if self.deleted and f"{type(resource).__name__}/{resource.id}" in self.deleted:
             return (Issue("resource-deleted", Pointer(file, number)),)
+        self._references.stand_in(full_url)
         match resource:
             case Observation():
                 return self.observations.items(resource, file, number)
@@ -166,7 +169,7 @@ class Reader:
         identifier = self._own_identifier(patient)
         keys = [f"Patient/{patient.id}"] if patient.id else []
         if full_url and (known := self._references.key(Reference(full_url))):
-            keys.append(known)
+            keys += known, full_url  # the latter is what other servers' entries call it
         if identifier is not None:
             # Only the hospital's own system: other identifiers (an insurer's) may be shared by several patients.
             keys.append(self._mapping.key(identifier))
@@ -281,8 +284,9 @@ class Reader:
 
     def _own_identifier(self, patient: Patient) -> str | None:
         if self._mapping.identifier == "resource-id":
-            return patient.id
-        values = {name.value for name in patient.identifier if name.system == self._mapping.system and name.value}
+            return normalised(patient.id or "") or None
+        named = (name.value for name in patient.identifier if name.system == self._mapping.system and name.value)
+        values = {normalised(value) for value in named} - {""}
         return values.pop() if len(values) == 1 else None
 
 

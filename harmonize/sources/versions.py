@@ -8,13 +8,13 @@ __all__ = ["Versions"]
 
 import datetime as dt
 from collections.abc import Iterator
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonize.dates import instant
 from harmonize.events import Issue, Pointer, Withdrawn
 from harmonize.resources import Meta
 
@@ -26,7 +26,6 @@ _COLUMNS: Final = 6
 _PRELIMINARY: Final = 1 << 32  # added to the number of the file
 _UNKNOWN: Final = -1
 _FOR_EVER: Final = (1 << 63) - 1  # entered-in-error is final: no version before it counts
-_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class Versions:
@@ -54,7 +53,7 @@ class Versions:
             _PACK(
                 # With the patient: ids that mean something inside one document only, as "1", must not collide.
                 hash((name, about[0])) if name else 0,
-                _UNKNOWN if meta is None or meta.last_updated is None else _instant(meta.last_updated),
+                _version(meta),
                 hash(said),
                 hash(about),
                 self._files.setdefault(where.file, len(self._files)),
@@ -91,8 +90,7 @@ class Versions:
                 yield Withdrawn(where)
 
     def _repeated(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, Pointer, bool]]:
-        rows = rows[rows[:, _IDENTITY] != 0].copy()
-        rows[:, _FILE] %= _PRELIMINARY
+        rows = rows[rows[:, _IDENTITY] != 0]
         rows = rows[np.argsort(rows[:, _IDENTITY], kind="stable")]
         edges = np.flatnonzero(np.diff(rows[:, _IDENTITY])) + 1
         starts = np.concatenate(([0], edges)).astype(np.int64)
@@ -103,15 +101,24 @@ class Versions:
     def _versions(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, Pointer, bool]]:
         """What is to be said about one resource's copies; how often never depends on their order."""
         copies: dict[tuple[int, int], tuple[int, set[tuple[int, int]]]] = {}
-        for row in sorted(rows.tolist(), key=lambda row: (row[_FILE], row[_LINE])):
-            copies.setdefault((row[_FILE], row[_LINE]), (row[_VERSION], set()))[1].add((row[_SLOT], row[_CONTENT]))
+        final: set[tuple[int, int]] = set()
+        for row in sorted(rows.tolist(), key=lambda row: (row[_FILE] % _PRELIMINARY, row[_LINE])):
+            place = row[_FILE] % _PRELIMINARY, row[_LINE]
+            copies.setdefault(place, (row[_VERSION], set()))[1].add((row[_SLOT], row[_CONTENT]))
+            if row[_FILE] < _PRELIMINARY:
+                final.add(place)
         newest = max(version for version, _ in copies.values())
         if newest != _FOR_EVER and any(version == _UNKNOWN for version, _ in copies.values()):
             # Nothing says which is the newest: all are.
             copies = {place: (newest, said) for place, (_, said) in copies.items()}
         current = [(place, frozenset(said)) for place, (version, said) in copies.items() if version == newest]
+        # Where the clock does not decide, the status does: a final result comes after a preliminary one, of any day.
+        settled = any(place in final for place, _ in current)
         known: set[frozenset[tuple[int, int]]] = set()
         for place, said in current:
+            if settled and place not in final:
+                yield "preliminary-replaced", self._place(place), True
+                continue
             if said in known:
                 yield "resource-duplicate", self._place(place), False
             elif known:
@@ -134,11 +141,6 @@ class Versions:
         return Pointer(list(self._files)[place[0]], place[1])
 
 
-@lru_cache(maxsize=4096)
-def _instant(text: str) -> int:
-    """Microseconds since 1970, or -1 if the text is no instant."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return _UNKNOWN
-    return (moment - _EPOCH) // dt.timedelta(microseconds=1) if moment.tzinfo is not None else _UNKNOWN
+def _version(meta: Meta | None) -> int:
+    moment = instant(meta.last_updated) if meta is not None and meta.last_updated is not None else None
+    return _UNKNOWN if moment is None else moment

@@ -193,8 +193,9 @@ def test_a_patient_without_the_hospitals_identifier() -> None:
     assert quality.count("identifier-missing") == 1
 
 
-def test_refuted_and_other_diagnoses_do_not_count() -> None:
-    refuted = {**CONDITION, "verificationStatus": {"coding": [{"code": "refuted"}]}}
+@pytest.mark.parametrize("status", ["refuted", "differential", "provisional", "unconfirmed", "entered-in-error"])
+def test_refuted_and_other_diagnoses_do_not_count(status: str) -> None:
+    refuted = {**CONDITION, "verificationStatus": {"coding": [{"code": status}]}}
     mds = {**CONDITION, "code": {"coding": [{"system": "http://snomed.info/sct", "code": "109995007"}]}}
 
     _, quality = read(PATIENT, refuted, mds, ENCOUNTER, WBC)

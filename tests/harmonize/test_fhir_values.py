@@ -318,11 +318,26 @@ def test_a_transformation() -> None:
     assert [(item.variable, item.value) for item in found if isinstance(item, Event)] == [(name, dt.date(2012, 5, 6))]
 
 
+@pytest.mark.parametrize("status", ["provisional", "unconfirmed"])
+def test_a_suspected_transformation_is_none(status: str) -> None:
+    found = items(
+        {
+            **CONDITION,
+            "code": outcome("condition")[1],
+            "onsetDateTime": "2012-05-06",
+            "verificationStatus": {"coding": [{"code": status}]},
+        }
+    )
+
+    assert [item.code if isinstance(item, Issue) else item for item in found] == ["status-skipped"]
+
+
 def test_a_patient_has_every_key() -> None:
     reader = Reader(FhirPatient(system=SYSTEM, identifier="resource-id"), MDS)
     record = next(iter(reader.items(json.dumps(PATIENT).encode(), "f", 1, "https://a.example/Patient/9")))
 
-    assert record.keys == ("Patient/1", "Patient/9", f"{SYSTEM}|1")  # type: ignore[union-attr]
+    keys = ("Patient/1", "Patient/9", "https://a.example/Patient/9", f"{SYSTEM}|1")
+    assert record.keys == keys  # type: ignore[union-attr]
 
 
 def test_no_value_in_the_name_of_an_event() -> None:

@@ -63,6 +63,13 @@ ERROR = {"status": "entered-in-error"}
             [],
         ),
         (wbc(5, name="a", status="preliminary"), wbc(5, name="c", status="preliminary"), 5, []),
+        # Of one resource, of any day and any value, unless the clock says that the preliminary one is newer.
+        (wbc(5, status="preliminary"), wbc(9, effectiveDateTime="2010-01-03"), 9, ["preliminary-replaced"]),
+        (wbc(5, NEW, status="preliminary"), wbc(9, effectiveDateTime="2010-01-03"), 9, ["preliminary-replaced"]),
+        (wbc(5, NEW, status="preliminary"), wbc(9, NEW, effectiveDateTime="2010-01-03"), 9, ["preliminary-replaced"]),
+        (wbc(5, OLD, status="preliminary"), wbc(9, NEW, effectiveDateTime="2010-01-03"), 9, ["resource-superseded"]),
+        (wbc(5, NEW, status="preliminary"), wbc(9, OLD, effectiveDateTime="2010-01-03"), 5, ["resource-superseded"]),
+        (wbc(9, status="preliminary"), wbc(9), 9, ["preliminary-replaced"]),
     ],
 )
 def test_two_of_a_kind(first: dict[str, Any], second: dict[str, Any], value: float | None, codes: list[str]) -> None:

@@ -278,6 +278,16 @@ def test_what_is_shown_is_short_printable_and_no_formula(text: str) -> None:
     assert once.lstrip()[:1] not in {"=", "+", "-", "@"}
 
 
+def test_a_place_keeps_its_line() -> None:
+    tally = Tally()
+    tally.add(Issue("structure", Pointer("folder/" * 20 + "labs.csv", 471_100)))
+    outcome = Quality.of(MDS, Flow(1, {}, 1, 0), (), tally).operation_outcome()
+
+    assert "…:471100;" in outcome["issue"][0]["diagnostics"]
+    assert len(shown("x" * 200 + ":12")) == 80
+    assert len(shown("x" * 200 + ":" + "1" * 200)) == 80
+
+
 def test_the_taxonomy_has_a_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "issues.md").read_text(encoding="utf-8")
 

@@ -1,13 +1,14 @@
 """Files of one name in several folders, as yearly exports are: a fact is known by file and line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harmonize import mapping as mappings
 from harmonize import sources
-from harmonize.errors import MappingError
+from harmonize.errors import MappingError, SourceError
 from harmonize.quality import Quality
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM
@@ -26,6 +27,7 @@ last_follow_up = {{column = "fu"}}
 wbc = {{column = "wbc", unit = "10*9/L"}}
 """
 NDJSON = f'format = "ndjson"\nprofile = "aml_core"\nfiles = ["*/*.ndjson"]\n[patient]\nsystem = "{SYSTEM}"\n'
+BULK = NDJSON.replace("ndjson", "bulk", 1).replace("*/*.ndjson", "*/manifest.json")
 
 
 def read(folder: Path, mapping: str) -> tuple[Table, Quality]:
@@ -48,7 +50,8 @@ def test_a_copy_of_a_row_takes_no_row_of_another_folder_with_it(tmp_path: Path) 
     assert [(found.code, found.places) for found in quality.findings] == [("patient-duplicate", ("2020/p.csv:3",))]
 
 
-def test_a_newer_resource_takes_no_resource_of_another_folder_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_newer_resource_takes_no_resource_of_another_folder_with_it(tmp_path: Path, *, bulk: bool) -> None:
     def patient(name: str, updated: str, birth: str) -> dict[str, object]:
         named = {"resourceType": "Patient", "id": name, "identifier": [{"system": SYSTEM, "value": name}]}
         return {**named, "meta": {"lastUpdated": updated}, "birthDate": birth}
@@ -72,10 +75,29 @@ def test_a_newer_resource_takes_no_resource_of_another_folder_with_it(tmp_path: 
     for name, resources in exports.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "Patient.ndjson").write_text("".join(json.dumps(each) + "\n" for each in resources))
+        listed = {"transactionTime": f"202{name}-01-01T00:00:00Z", "output": [{"url": "Patient.ndjson"}]}
+        (tmp_path / name / "manifest.json").write_text(json.dumps(listed))
 
-    table, _ = read(tmp_path, NDJSON)
+    table, quality = read(tmp_path, BULK if bulk else NDJSON)
 
     assert sorted(table.arrow["age"].to_pylist()) == [58.0, 59.0]
+    assert [(found.code, found.places) for found in quality.findings] == [
+        ("patient-superseded", ("1/Patient.ndjson:1",))
+    ]
+
+
+def test_messages_about_an_export_name_its_folder(tmp_path: Path) -> None:
+    export = tmp_path / "2020"
+    (export / "part").mkdir(parents=True)
+    listed = {"transactionTime": "2020-01-01T00:00:00Z", "output": [{"url": "./part/a.ndjson", "count": 1}]}
+    (export / "manifest.json").write_text(json.dumps(listed))
+    (export / "part" / "a.ndjson").write_text("")
+
+    with pytest.raises(SourceError, match=r"^2020/part/a.ndjson: 0 resources, and 2020/manifest.json says 1"):
+        read(tmp_path, BULK)
+    shutil.rmtree(export / "part")
+    with pytest.raises(SourceError, match=r"^2020/manifest.json: file 1 is not beside it"):
+        read(tmp_path, BULK)
 
 
 @pytest.mark.parametrize("pattern", ["**p.csv", ".", "./", "a\\u0000b", "[", "**"])
