@@ -99,7 +99,7 @@ def _column(target: str, column: Column, source: Csv, profile: Profile) -> Itera
             ", as every blank cell does" if not text else "; say it once"
         )
     if target == Fact.INDEX_DATE and _form(column, source).relative:
-        yield ".date_format: day 0 cannot be relative to itself"
+        yield ".date_format: day 0 cannot be relative to itself; leave index_date out where every date is relative"
     if column.tested_column is not None and not column.tested and not source.csv.true:
         yield ".tested: say which cell texts of tested_column mean that the test was done"
 
@@ -253,7 +253,7 @@ def _day0_everywhere(tables: Iterable[tuple[str, Csv]], profile: Profile) -> Ite
                     f"columns.{target}: a calendar date beside relative ones; map index_date, or make it relative",
                 )
     if not any(introduces(source, profile) for _, source in tables):
-        yield "", "columns.index_date is missing; without a date of diagnosis there is no cohort"
+        yield "", "columns.index_date is missing: map it, or give what followed in days-from-diagnosis (date_format)"
 
 
 def _forms(source: Csv, profile: Profile) -> Iterator[tuple[str, DateFormat]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from nodes.config import CoordinatorConfig, SiteConfig, load
+from nodes.errors import ConfigError
 
 SiteOption = Annotated[Path, typer.Option("--config", "-c", help="site.toml of this hospital.", show_default=True)]
 CoordinatorOption = Annotated[Path, typer.Option("--config", "-c", help="coordinator.toml.", show_default=True)]
@@ -22,6 +23,8 @@ ModeOption = Annotated[
 
 def site(path: Path) -> SiteConfig:
     """Read a site's configuration."""
+    if not path.exists():
+        raise ConfigError(f"{path}: does not exist; make a site with 'haemfed site init', or name it with --config")
     return load(SiteConfig, path)
 
 
