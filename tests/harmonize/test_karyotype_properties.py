@@ -1,6 +1,5 @@
 """Karyotypes composed from a grammar have exactly the features that they were composed of; garbage is refused."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,8 +235,7 @@ def test_a_damaged_karyotype_is_read_or_refused(composed: tuple[list[Item], list
      "-", "p1?2", "a(", "(q13-14", "9(", ",x2", "dert("],
 )  # fmt: skip
 @pytest.mark.parametrize("before", ["", "46,xx,", "46,xx,del(5)(q"])
+@pytest.mark.timeout(60)  # backtracking would not end; a slow machine does
 def test_no_text_takes_long(before: str, piece: str) -> None:
     text = (before + piece * 4000)[:4000]
-    start = time.process_time()
     check_total(text)
-    assert time.process_time() - start < 2

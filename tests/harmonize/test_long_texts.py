@@ -1,7 +1,6 @@
-"""Cells of some ten thousand characters: the time grows with their length, not with its square."""
+"""Cells of some hundred thousand characters: time that grew with the square of their length would be minutes."""
 
 import io
-import time
 
 import pytest
 
@@ -13,25 +12,21 @@ from harmonize.sources import variants
 from tests.harmonize.patients import SYSTEM
 
 AML = load("aml")
-SECONDS = 1.0  # the square took seven and more
+pytestmark = pytest.mark.timeout(60)
 
 
-@pytest.mark.parametrize("text", ["dup" * 7000, "duplication" * 2000, "ITDx" * 5000, "exon 1 " * 3000])
+@pytest.mark.parametrize("text", ["dup" * 70_000, "duplication" * 20_000, "ITDx" * 50_000, "exon 1 " * 30_000])
 @pytest.mark.parametrize("column", ["effect", "protein", "coding"])
 def test_words_of_a_variant(text: str, column: str) -> None:
     wanted = [variable for variable in AML.scalars if variable.name in ("mut_kmt2a_ptd", "mut_flt3_itd")]
-    start = time.perf_counter()
     for variable in wanted:
         gene = getattr(variable, "gene").hgnc  # noqa: B009  only variants have one
         genomics.value(variable, [Variant(gene, present=True, **{column: text})], [gene], None)  # type: ignore[arg-type]
     assert len(wanted) == 2
-    assert time.perf_counter() - start < SECONDS
 
 
 @pytest.mark.parametrize("blank", [" ", "_", "-"])
 def test_name_of_a_gene(blank: str) -> None:
     patient = mappings.CsvPatient(system=SYSTEM, column="id")
     source = mappings.Variants(format="variants", files=("v.csv",), patient=patient, gene="g")
-    start = time.perf_counter()
-    list(variants.read(io.BytesIO(f"id,g\nA,x{blank * 20_000}x\n".encode()), source, AML))
-    assert time.perf_counter() - start < SECONDS
+    list(variants.read(io.BytesIO(f"id,g\nA,x{blank * 100_000}x\n".encode()), source, AML))
