@@ -15,10 +15,10 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harmonize.disclosure import HANDLING, K, Shareable
-from harmonize.issues import CODES, Check
-from harmonize.quality import Finding, Quality, VariableQuality
-from harmonize.tally import shown
+from harmonize.reporting.disclosure import HANDLING, K, Shareable
+from harmonize.reporting.issues import CODES, Check
+from harmonize.reporting.quality import Finding, Quality, VariableQuality
+from harmonize.reporting.tally import shown
 
 __all__ = ["local_html", "shareable_html"]
 
@@ -55,7 +55,7 @@ def shareable_html(report: Shareable, title: str) -> str:
     """The page for handing over: rounded, small counts hidden, no word of the source.
 
     Args:
-        report: from `harmonize.disclosure.shareable`.
+        report: from `harmonize.reporting.disclosure.shareable`.
         title: of the profile.
     """
     groups: dict[str, list[object]] = {}

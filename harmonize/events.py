@@ -95,7 +95,7 @@ class Issue(Struct, frozen=True, gc=False):
     """One finding. Never holds a value: the place leads to it for those who may see it.
 
     Attributes:
-        code: one of `harmonize.quality.CODES`.
+        code: one of `harmonize.reporting.quality.CODES`.
         variable: the variable or fact concerned, or "".
         count: how many equal findings this one stands for; `where` is the first.
     """

@@ -10,7 +10,7 @@ from typing import Final
 from harmonize.codes import RULES
 from harmonize.errors import ProfileError
 from harmonize.events import FACTS
-from harmonize.genes import HGNC, SYMBOL
+from harmonize.genetics.genes import HGNC, SYMBOL
 from harmonize.karyotype import FEATURES
 from harmonize.profile import CodeVariable, DerivedVariable, FeatureVariable, LabVariable, Profile, Scalar
 from harmonize.variables import Coded, Codes, CytogeneticVariable, Range, Scale, Variable, VariantVariable
@@ -229,7 +229,7 @@ def _cytogenetic(place: str, variable: CytogeneticVariable) -> Iterator[str]:
 def _variant(place: str, variable: VariantVariable) -> Iterator[str]:
     hgnc, symbols = variable.gene.hgnc, variable.gene.symbols
     if hgnc not in SYMBOL:
-        yield f"{place}.gene.hgnc: {hgnc} is not listed in harmonize.genes"
+        yield f"{place}.gene.hgnc: {hgnc} is not listed in harmonize.genetics.genes"
     elif symbols[0] != SYMBOL[hgnc]:
         yield f"{place}.gene.symbols: the first must be {SYMBOL[hgnc]}, the approved one of HGNC:{hgnc}"
     for symbol in symbols:
@@ -270,7 +270,7 @@ def _panels(profile: Profile) -> Iterator[str]:
             if count > 1:
                 yield f"panels.{name}: HGNC:{hgnc} appears twice"
             if hgnc not in SYMBOL:
-                yield f"panels.{name}: HGNC:{hgnc} is not listed in harmonize.genes"
+                yield f"panels.{name}: HGNC:{hgnc} is not listed in harmonize.genetics.genes"
 
 
 def _same_question(profile: Profile) -> Iterator[str]:

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from harmonize.assemble import assemble
 from harmonize.buffers import from_numpy, to_numpy, validity, vectors_to_numpy
+from harmonize.cohort.assemble import assemble
 from harmonize.errors import MisuseError, NotReady, TableError
 from harmonize.events import Item
 from harmonize.layout import FORMAT, USABLE, check, one, schema
 from harmonize.matrix import Matrix, matrix
 from harmonize.profile import Profile
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 
 
 class Table:

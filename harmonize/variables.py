@@ -176,7 +176,7 @@ class CytogeneticVariable(_Common):
 class Gene(Closed):
     """A gene by its HGNC id; symbols are for sources that have no ids, the approved one first.
 
-    Ids and symbols agree with `harmonize.genes`: the linter compares them.
+    Ids and symbols agree with `harmonize.genetics.genes`: the linter compares them.
     """
 
     hgnc: Annotated[int, Field(ge=1, le=99999)]
@@ -184,7 +184,7 @@ class Gene(Closed):
 
 
 class VariantVariable(_Common):
-    """Somatic variants of one gene. 0 needs evidence that the gene was tested; `harmonize.genomics` has the rules.
+    """Somatic variants of one gene. 0 needs evidence that the gene was tested: see `harmonize.genetics.genomics`.
 
     `feature` is one of any gene (`any`: at least one variant; `vaf`: the largest allele fraction instead of 0 or 1),
     of FLT3 (`itd`, `tkd`), KMT2A (`ptd`), TP53 (`multi-hit`) or CEBPA (`bzip`, `biallelic`).

@@ -21,7 +21,7 @@ import httpx
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from harmonize.tally import shown
+from harmonize.reporting.tally import shown
 from nodes.errors import DataProblem
 
 __all__ = ["FhirClient", "Limits"]

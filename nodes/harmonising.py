@@ -10,10 +10,10 @@ from pathlib import Path
 from audits import quality_report
 from harmonize import mapping as mappings
 from harmonize import sources
-from harmonize.assemble import assemble
-from harmonize.disclosure import shareable
+from harmonize.cohort.assemble import assemble
 from harmonize.profile import Profile, load
-from harmonize.quality import Quality
+from harmonize.reporting.disclosure import shareable
+from harmonize.reporting.quality import Quality
 from harmonize.table import Table
 from nodes import files, provenance
 from nodes.config import SiteConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from harmonize.issues import CODES, Check
-from harmonize.quality import ISSUE_SYSTEM
+from harmonize.reporting.issues import CODES, Check
+from harmonize.reporting.quality import ISSUE_SYSTEM
 
 __all__ = ["page"]
 

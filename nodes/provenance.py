@@ -72,7 +72,7 @@ def to_bytes(rows: pa.Table, profile: Profile, table_digest: str, systems: Seque
     """The file's content.
 
     Args:
-        rows: (pid, variable, file, line, field, state), from `harmonize.assemble`.
+        rows: (pid, variable, file, line, field, state), from `harmonize.cohort.assemble`.
         profile: what was harmonised to.
         table_digest: of the table that they belong to.
         systems: identifier systems of the source.

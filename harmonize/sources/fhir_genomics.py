@@ -23,9 +23,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
-from harmonize import genes, hgvs
 from harmonize.events import Event, Fact, Issue, Pointer, State, Value, Variant
-from harmonize.genomics import Genes, denies
+from harmonize.genetics import genes, hgvs
+from harmonize.genetics.genomics import Genes, denies
 from harmonize.profile import Profile
 from harmonize.resources import CodeableConcept, Coding, Observation, ObservationPart, Quantity
 from harmonize.sources.facts import ABSENT_REASONS

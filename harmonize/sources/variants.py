@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from harmonize import hgvs
 from harmonize.errors import MappingError, SourceError
 from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, Variant
-from harmonize.genes import HGNC
-from harmonize.genomics import Genes, denies
+from harmonize.genetics import hgvs
+from harmonize.genetics.genes import HGNC
+from harmonize.genetics.genomics import Genes, denies
 from harmonize.mapping import Variants
 from harmonize.profile import Profile
 from harmonize.sources.decoding import Lines

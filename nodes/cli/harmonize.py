@@ -15,7 +15,7 @@ from nodes.cli.terminal import err, out
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harmonize.quality import Quality
+    from harmonize.reporting.quality import Quality
     from nodes.explaining import Explanation
 
 app = typer.Typer(no_args_is_help=True)
@@ -158,7 +158,7 @@ def explain(
 
 
 def _print_explanation(found: Explanation, *, show_value: bool) -> None:
-    from harmonize.tally import shown
+    from harmonize.reporting.tally import shown
 
     state = found.state.name.lower().replace("_", "-")
     lines = [f"{found.variable}: {found.title}", f"patient {found.pid}", f"state   {state}"]
@@ -177,7 +177,7 @@ def _print_explanation(found: Explanation, *, show_value: bool) -> None:
 
 def _summarise(quality: Quality, most: int) -> None:
     """The findings that something was lost to, or that somebody should look at, worst first."""
-    from harmonize.tally import shown
+    from harmonize.reporting.tally import shown
 
     found = [finding for finding in quality.findings if finding.severity != "information"]
     for each in found[:most]:

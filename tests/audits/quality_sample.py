@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 
-from harmonize.describe import quality
 from harmonize.events import Event, Issue, Pointer, State
 from harmonize.profile import Profile, load
-from harmonize.quality import Flow, Quality
-from harmonize.tally import Tally
+from harmonize.reporting.describe import quality
+from harmonize.reporting.quality import Flow, Quality
+from harmonize.reporting.tally import Tally
 from harmonize.units import factor
 from harmonize.variables import CodeVariable, DerivedVariable, FeatureVariable, LabVariable
 

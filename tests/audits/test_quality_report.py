@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audits.quality_report import local_html, shareable_html
-from harmonize.disclosure import shareable
 from harmonize.profile import load
-from harmonize.quality import Quality
+from harmonize.reporting.disclosure import shareable
+from harmonize.reporting.quality import Quality
 from tests.audits.quality_sample import FORMULA, HOSTILE, sample
 
 PROFILE = load("mds")

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from harmonize import profile as profiles
-from harmonize.assemble import Assembled, assemble
+from harmonize.cohort.assemble import Assembled, assemble
 from harmonize.events import Event, Fact, Item, PatientRecord, Pointer, State
 from harmonize.profile import Profile
 from harmonize.table import Table

@@ -18,7 +18,7 @@ from harmonize import mapping as mappings
 from harmonize import profile as profiles
 from harmonize import sources
 from harmonize.profile import Profile
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.table import Table, build
 
 KEY = bytes(range(32))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harmonize import mapping as mappings
 from harmonize import profile as profiles
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.sources import bundle, ndjson
 from harmonize.sources import csv as csv_source
 from harmonize.table import Table, build

@@ -488,7 +488,7 @@ def test_a_patients_row_depends_on_that_patient_alone(found: list[Item]) -> None
 
 
 def test_memory_grows_with_facts_not_with_their_objects() -> None:
-    from harmonize.gather import Store
+    from harmonize.cohort.gather import Store
 
     store = Store(PROFILE.names, {"nearest"})
     for number in range(1000):

@@ -13,7 +13,7 @@ from harmonize import mapping as mappings
 from harmonize import sources
 from harmonize.errors import SourceError
 from harmonize.events import Issue, Item
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.sources import bulk, ndjson
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM, fhir_mapping

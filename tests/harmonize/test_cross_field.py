@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from harmonize.checks import RULES, SHOWN
+from harmonize.cohort.checks import RULES, SHOWN
 from harmonize.events import Event, Fact, Item, Pointer, State
-from harmonize.issues import CODES
 from harmonize.karyotype import FEATURES
 from harmonize.profile import Profile, load
+from harmonize.reporting.issues import CODES
 from tests.harmonize.facts import cell, codes, fact, finding, lab, made, make_profile, mutation
 
 NPM1 = 7910

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harmonize.errors import HarmonizeError
 from harmonize.events import Item
-from harmonize.issues import CODES
+from harmonize.reporting.issues import CODES
 from tests.harmonize import layouts
 from tests.harmonize.layouts import Style, Subject, facts, issues, long, people_of, read, redcap, styles, subjects, wide
 from tests.sweeps import examples

@@ -14,7 +14,7 @@ from harmonize import sources
 from harmonize.errors import HarmonizeError, MappingError, SourceError
 from harmonize.events import Event, Issue, PatientRecord, State
 from harmonize.mapping import Dialect
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.sources.numbers import parse_number
 from harmonize.table import Table
 from tests.harmonize import layouts

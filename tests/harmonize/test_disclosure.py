@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harmonize import disclosure
-from harmonize.disclosure import K, publish, shareable
 from harmonize.errors import NotReady, ProfileMismatch
 from harmonize.events import Issue, Pointer
 from harmonize.profile import load
-from harmonize.quality import Flow, Quality, Tally, VariableQuality
+from harmonize.reporting import disclosure
+from harmonize.reporting.disclosure import K, publish, shareable
+from harmonize.reporting.quality import Flow, Quality, Tally, VariableQuality
 
 Sides = Mapping[str, Mapping[str, int]]
 HOSTILE = "Mustermann, Erika"

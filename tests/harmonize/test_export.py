@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmonize import checks, export, mapping, sources
+from harmonize import export, mapping, sources
 from harmonize import profile as profiles
+from harmonize.cohort import checks
 from harmonize.events import State
 from harmonize.profile import CodeVariable, DerivedVariable, LabVariable, Profile, Scalar, VariantVariable
 from harmonize.table import Table, build

@@ -19,10 +19,10 @@ from harmonize import karyotype
 from harmonize import mapping as mappings
 from harmonize import profile as profiles
 from harmonize.events import Event, Fact, Issue, Pointer, State, Variant
-from harmonize.genes import HGNC
-from harmonize.genomics import Genes
-from harmonize.issues import CODES
+from harmonize.genetics.genes import HGNC
+from harmonize.genetics.genomics import Genes
 from harmonize.mapping import Ndjson
+from harmonize.reporting.issues import CODES
 from harmonize.resources import Observation, Quantity
 from harmonize.sources import fhir_genomics, ndjson
 from harmonize.sources.fhir_genomics import concerns, events, fraction

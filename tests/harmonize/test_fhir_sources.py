@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harmonize.errors import SourceError
 from harmonize.events import Item, PatientRecord, State
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.sources import bundle, ndjson
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM, fhir_mapping

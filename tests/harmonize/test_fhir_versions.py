@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harmonize import sources
 from harmonize.events import Event, Issue, Pointer, State, Withdrawn
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.table import Table
 from tests.harmonize.patients import PROFILE, fhir_mapping
 from tests.harmonize.test_fhir_sources import ALL, CONDITION, ENCOUNTER, PATIENT, WBC, read, read_bundle

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonize import profile as profiles
-from harmonize.genes import HGNC, SYMBOL, hgnc
-from harmonize.genomics import Genes
+from harmonize.genetics.genes import HGNC, SYMBOL, hgnc
+from harmonize.genetics.genomics import Genes
 
 # ValueSet mii-vs-mtb-panel-cgp, v2027.0.0-ballot.1 of the MII's molecular tumour board module; the last line from
 # RefSeq, Ensembl and UniProt.

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonize.events import State, Variant
-from harmonize.genes import HGNC
-from harmonize.genomics import value
+from harmonize.genetics.genes import HGNC
+from harmonize.genetics.genomics import value
 from harmonize.variables import Gene, MissingPolicy, Scale, VariantVariable
 
 FEATURES = ("any", "itd", "tkd", "ptd", "multi-hit", "bzip", "biallelic", "vaf")

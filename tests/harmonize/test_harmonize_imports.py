@@ -6,7 +6,7 @@ MODULES = (
     "harmonize.split",
     "harmonize.sources",
     "harmonize.mapping",
-    "harmonize.quality",
+    "harmonize.reporting.quality",
 )
 UNWANTED = {"torch", "opacus", "fhir"}
 
@@ -27,11 +27,11 @@ def test_doctests() -> None:
         "codes",
         "units",
         "dates",
-        "derive",
-        "checks",
+        "cohort.derive",
+        "cohort.checks",
         "spreadsheets",
-        "genes",
-        "hgvs",
+        "genetics.genes",
+        "genetics.hgvs",
         "sources.fhir_genomics",
         "mapping.names",
         "mapping.targets",

@@ -113,7 +113,7 @@ EDITS = [
     ("myeloid", "hard: [0, 50]", "hard: [0, 10]", "cyto_abnormalities.scale.clip: must lie inside the hard range"),
     ("dysplasia", "hard: [0, 4]", "hard: [0, 5]", "cyto_ipssr_class.hard: ipssr_class is 0 to 4"),
     ("myeloid", "feature: plus8,", "feature: plus8, hard: [0, 2],", "cyto_plus8.hard: must be [0, 1]"),
-    ("myeloid", "hgnc: 10768,", "hgnc: 99999,", "mut_sf3b1.gene.hgnc: 99999 is not listed in harmonize.genes"),
+    ("myeloid", "hgnc: 10768,", "hgnc: 99999,", "mut_sf3b1.gene.hgnc: 99999 is not listed in harmonize.genetics.genes"),
     ("myeloid", "hgnc: 10768,", "hgnc: HGNC,", "mut_sf3b1.gene.hgnc"),
     ("myeloid", "hgnc: 10768,", "hgnc: 25941,", "mut_sf3b1.gene.symbols: the first must be TET2"),
     ("myeloid", "symbols: [KMT2A, MLL]", "symbols: [MLL, KMT2A]", "mut_kmt2a.gene.symbols: the first must be KMT2A"),

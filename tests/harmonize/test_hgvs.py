@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonize.hgvs import Coding, Kind, Protein, coding, protein
+from harmonize.genetics.hgvs import Coding, Kind, Protein, coding, protein
 
 THREE = {
     "A": "Ala", "R": "Arg", "N": "Asn", "D": "Asp", "C": "Cys", "Q": "Gln", "E": "Glu", "G": "Gly", "H": "His",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harmonize import mapping as mappings
 from harmonize import sources
 from harmonize.pseudonyms import normalised, pseudonym
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM
 from tests.harmonize.test_fhir_sources import CONDITION, ENCOUNTER, PATIENT, WBC, read, read_bundle

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from harmonize import genomics
 from harmonize import mapping as mappings
 from harmonize.events import Variant
+from harmonize.genetics import genomics
 from harmonize.profile import load
 from harmonize.sources import variants
 from tests.harmonize.patients import SYSTEM

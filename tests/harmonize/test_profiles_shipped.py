@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonize import profile as profiles
-from harmonize.genes import SYMBOL
+from harmonize.genetics.genes import SYMBOL
 from harmonize.karyotype import FEATURES
 from harmonize.profile import CodeVariable, LabVariable, Profile
 from harmonize.units import convert

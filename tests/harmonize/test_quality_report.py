@@ -13,14 +13,14 @@ from fhir.resources.R4B.operationoutcome import OperationOutcome
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonize import describe, disclosure, tally
-from harmonize.describe import five_numbers, quality
 from harmonize.errors import TableError
 from harmonize.events import Event, Issue, Pointer, State
-from harmonize.issues import CODES, Check
 from harmonize.profile import load
-from harmonize.quality import Flow, Karyotypes, Quality, Tally, VariableQuality
-from harmonize.tally import shown
+from harmonize.reporting import describe, disclosure, tally
+from harmonize.reporting.describe import five_numbers, quality
+from harmonize.reporting.issues import CODES, Check
+from harmonize.reporting.quality import Flow, Karyotypes, Quality, Tally, VariableQuality
+from harmonize.reporting.tally import shown
 from harmonize.variables import LabVariable, VariantVariable
 
 PROFILE = load("aml_core")

@@ -9,7 +9,7 @@ import pytest
 from harmonize import mapping as mappings
 from harmonize import sources
 from harmonize.errors import MappingError, SourceError
-from harmonize.quality import Quality
+from harmonize.reporting.quality import Quality
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM
 

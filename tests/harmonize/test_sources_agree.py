@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 
-from harmonize.assemble import pseudonym
+from harmonize.cohort.assemble import pseudonym
 from harmonize.events import State
 from tests.harmonize import genetic_patients
 from tests.harmonize.patients import (

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harmonize.assemble import pseudonym
+from harmonize.cohort.assemble import pseudonym
 from harmonize.errors import MisuseError, NotReady, ProfileMismatch, TableError
 from harmonize.layout import schema
 from harmonize.split import in_holdout, partition

@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmonize import genomics, sources
 from harmonize import mapping as mappings
 from harmonize import profile as profiles
+from harmonize import sources
 from harmonize.errors import MappingError, SourceError
 from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State, Variant
-from harmonize.genes import HGNC, hgnc
-from harmonize.issues import CODES
+from harmonize.genetics import genomics
+from harmonize.genetics.genes import HGNC, hgnc
 from harmonize.mapping import Variants
 from harmonize.profile import VariantVariable
+from harmonize.reporting.issues import CODES
 from harmonize.sources import variants
 
 PROFILE = profiles.load("mds")

@@ -89,7 +89,7 @@ def test_every_dialect_gives_the_same_table(six: list[cohort.Hospital], tmp_path
     assert len({table.digest for table in tables}) == 1
     frame = six[-1].frame
     by_pid = dict(zip(tables[0].pids, tables[0].arrow.to_pylist(), strict=True))
-    from harmonize.assemble import pseudonym
+    from harmonize.cohort.assemble import pseudonym
 
     for row in frame.to_dict("records"):
         stored = by_pid[pseudonym(KEY, f"urn:haemfed:demo:{six[-1].name}", row["patient"])]

@@ -1,7 +1,7 @@
-"""Variant variables of one patient: from variants and tested genes (`harmonize.genomics`), and as stated.
+"""Variant variables of one patient: from variants and tested genes (`harmonize.genetics.genomics`), and as stated.
 
 Where a source has nothing genomic about a patient, everything is "not recorded"; where it has something, but nothing
-about a gene, that gene is "not tested". Stated findings: see `harmonize.stated`.
+about a gene, that gene is "not tested". Stated findings: see `harmonize.cohort.stated`.
 """
 
 __all__ = ["Mutations"]
@@ -14,14 +14,14 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonize import genomics
-from harmonize.choose import Cell, Notes, number, worst
-from harmonize.columns import Columns
+from harmonize.cohort.choose import Cell, Notes, number, worst
+from harmonize.cohort.columns import Columns
+from harmonize.cohort.gather import Found
+from harmonize.cohort.stated import agreed, inside_range, inside_window, stated
 from harmonize.errors import MisuseError
 from harmonize.events import Fact, State, Variant
-from harmonize.gather import Found
+from harmonize.genetics import genomics
 from harmonize.profile import Profile, VariantVariable
-from harmonize.stated import agreed, inside_range, inside_window, stated
 
 Called = Mapping[Variant, Found]
 Facts = Mapping[str, Sequence[Found]]

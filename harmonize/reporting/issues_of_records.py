@@ -1,4 +1,4 @@
-"""Findings about files, patients and dates: collected in `harmonize.issues`."""
+"""Findings about files, patients and dates: collected in `harmonize.reporting.issues`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -10,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from harmonize.buffers import from_numpy, from_texts, vectors_from_numpy
-from harmonize.checks import SHOWN
-from harmonize.choose import Cell
-from harmonize.derive import First, Survival
+from harmonize.cohort.checks import SHOWN
+from harmonize.cohort.choose import Cell
+from harmonize.cohort.derive import First, Survival
+from harmonize.cohort.gather import Found, Vector
 from harmonize.events import Fact, Pointer, State
-from harmonize.gather import Found, Vector
 from harmonize.profile import CodeVariable, Profile
 
 Ints = NDArray[np.int64]

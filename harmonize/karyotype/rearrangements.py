@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from harmonize.iscn import Abnormality, Part, Place
+from harmonize.karyotype.grammar import Abnormality, Part, Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,10 +42,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from harmonize import hgvs
 from harmonize.events import State, Variant
-from harmonize.genes import HGNC, hgnc
-from harmonize.hgvs import Kind
+from harmonize.genetics import hgvs
+from harmonize.genetics.genes import HGNC, hgnc
+from harmonize.genetics.hgvs import Kind
 from harmonize.profile import Profile
 from harmonize.variables import VariantVariable
 

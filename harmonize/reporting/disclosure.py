@@ -35,7 +35,7 @@ import msgspec
 from harmonize.errors import NotReady, ProfileMismatch
 from harmonize.events import State
 from harmonize.profile import Profile, Variable
-from harmonize.quality import Quality, VariableQuality
+from harmonize.reporting.quality import Quality, VariableQuality
 
 K: Final = 10
 FORMAT: Final = "haemfed/quality-shareable/1"

@@ -1,4 +1,4 @@
-"""Findings about measurements, categories, vectors and genes: collected in `harmonize.issues`."""
+"""Findings about measurements, categories, vectors and genes: collected in `harmonize.reporting.issues`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

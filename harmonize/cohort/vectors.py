@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonize.choose import Cell, Notes, worst
+from harmonize.cohort.choose import Cell, Notes, worst
+from harmonize.cohort.gather import Found, Vector
 from harmonize.errors import MisuseError
 from harmonize.events import State
-from harmonize.gather import Found, Vector
 from harmonize.profile import FeatureVariable
 
 

@@ -2,7 +2,7 @@
 
 Counts, codes and places; the one exception are the five-number summaries. It is local: exact counts depend on
 single patients, so nothing of it crosses the wire. Only statistics that went through the noisy secure sum, and
-were charged, may leave a site. What a person may hand over is `harmonize.disclosure.Shareable`.
+were charged, may leave a site. What a person may hand over is `harmonize.reporting.disclosure.Shareable`.
 """
 
 __all__ = [
@@ -26,9 +26,9 @@ import msgspec
 
 from harmonize.errors import TableError
 from harmonize.events import State
-from harmonize.issues import CODES
 from harmonize.profile import Profile
-from harmonize.tally import Finding, Karyotypes, Tally, shown
+from harmonize.reporting.issues import CODES
+from harmonize.reporting.tally import Finding, Karyotypes, Tally, shown
 
 ISSUE_SYSTEM: Final = "urn:haemfed:codesystem:issue"
 FORMAT: Final = "haemfed/quality/1"
@@ -144,7 +144,7 @@ class PanelQuality:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The report of one harmonisation. `harmonize.describe.quality` fills all of it.
+    """The report of one harmonisation. `harmonize.reporting.describe.quality` fills all of it.
 
     Attributes:
         profile, version, digest: what was harmonised to.

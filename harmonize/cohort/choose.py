@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from harmonize.checks import implausible
-from harmonize.derive import age_at
+from harmonize.cohort.checks import implausible
+from harmonize.cohort.derive import age_at
+from harmonize.cohort.gather import Found
 from harmonize.events import Issue, Pointer, State
-from harmonize.gather import Found
 from harmonize.profile import CodeVariable, DerivedVariable
-from harmonize.tally import Tally
+from harmonize.reporting.tally import Tally
 
 # Of several reasons why a value is not there, the one that says most.
 MISSING_ORDER: Final = (State.INVALID, State.NOT_TESTED, State.UNKNOWN, State.NOT_RECORDED)

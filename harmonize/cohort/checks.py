@@ -138,8 +138,8 @@ RULES: Final = (
     Rule("origin-disagrees", ("secondary", "therapy_related"), _after_therapy_and_de_novo),
     Rule("sex-against-karyotype", ("sex", KARYOTYPE_MALE), _other_sex),
 )
-"""Rules between values. Those between dates are in `harmonize.derive`, those between a karyotype or variants and
-stated findings in `harmonize.genetics`, the one between birth date and stated age in `harmonize.choose`."""
+"""Rules between values. Those between dates are in `harmonize.cohort.derive`, those between a karyotype or variants and
+stated findings in `harmonize.genetics`, the one between birth date and stated age in `harmonize.cohort.choose`."""
 
 SHOWN: Final = (*(f"{KARYOTYPE}{lesion}" for lesion in _DEFINING_2022), KARYOTYPE_MALE)
 """What rules may ask of the karyotype itself."""

@@ -12,7 +12,7 @@
 | several of the nearest day, certain and different | invalid, with `conflicting-values`, for what differs |
 
 Of several days, the one nearest to diagnosis counts. What a bare 45,X has lost, the patient's sex tells. Stated
-findings: see `harmonize.stated`.
+findings: see `harmonize.cohort.stated`.
 """
 
 __all__ = ["Cytogenetics"]
@@ -24,15 +24,15 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonize.checks import KARYOTYPE, KARYOTYPE_MALE, SHOWN
-from harmonize.choose import Cell, Notes, worst
-from harmonize.columns import Columns
+from harmonize.cohort.checks import KARYOTYPE, KARYOTYPE_MALE, SHOWN
+from harmonize.cohort.choose import Cell, Notes, worst
+from harmonize.cohort.columns import Columns
+from harmonize.cohort.gather import Found
+from harmonize.cohort.stated import NUMBERS, agreed, inside_range, inside_window, nearest, stated
 from harmonize.errors import MisuseError
 from harmonize.events import Fact, State
-from harmonize.gather import Found
 from harmonize.karyotype import CRYPTIC, Karyotype, KaryotypeError, parse
 from harmonize.profile import CodeVariable, CytogeneticVariable, Profile
-from harmonize.stated import NUMBERS, agreed, inside_range, inside_window, nearest, stated
 
 _NO_METAPHASES: Final = "karyotype-failed"
 _LOSS_OF_17P: Final = "del17p"

@@ -1,8 +1,8 @@
 """The notation of karyotypes, ISCN: one item, one clone.
 
-This module reads and decides nothing: what is clonal, what counts and what follows from it is `harmonize.cell_lines`
-and `harmonize.karyotype`. Reading fails closed: what has no single reading is `NotRead`, never a guess. The grammar is
-in docs/reference/karyotype.md.
+This module reads and decides nothing: what is clonal, what counts and what follows from it is for `cell_lines` and
+`reading`. Reading fails closed: what has no single reading is `NotRead`, never a guess. The grammar is in
+docs/reference/karyotype.md.
 
 Source: ISCN 2020 (McGowan-Jordan, Hastings, Moore, eds., Karger). Band names: UCSC table cytoBand, hg19.
 """

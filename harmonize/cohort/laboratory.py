@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonize import units
-from harmonize.checks import implausible
-from harmonize.choose import MISSING_ORDER, Notes, number
-from harmonize.columns import Columns
+from harmonize.cohort.checks import implausible
+from harmonize.cohort.choose import MISSING_ORDER, Notes, number
+from harmonize.cohort.columns import Columns
+from harmonize.cohort.gather import DAY, FIELD, FILE, LINE, PATIENT, STATE, UNIT, VALUE, VARIABLE, Store
 from harmonize.errors import MisuseError
 from harmonize.events import State
-from harmonize.gather import DAY, FIELD, FILE, LINE, PATIENT, STATE, UNIT, VALUE, VARIABLE, Store
 from harmonize.profile import LabVariable
 
 Ints = NDArray[np.int64]

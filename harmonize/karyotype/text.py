@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from harmonize.iscn import CHROMOSOME, COUNT, REFERENCE, Clone, NotRead, read_clone, read_item
+from harmonize.karyotype.grammar import CHROMOSOME, COUNT, REFERENCE, Clone, NotRead, read_clone, read_item
 
 _MOST: Final = 4000  # characters; the longest real text that we know has 700
 _SEPARATOR: Final = re.compile(r"/(?![^\[]*\])")

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from harmonize.issues_of_records import RECORDS
-from harmonize.issues_of_values import VALUES
 from harmonize.kinds import Check, Kind
+from harmonize.reporting.issues_of_records import RECORDS
+from harmonize.reporting.issues_of_values import VALUES
 
 CODES: Final[Mapping[str, Kind]] = MappingProxyType({**RECORDS, **VALUES})

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
-from harmonize.choose import Cell, Notes, number, worst
+from harmonize.cohort.choose import Cell, Notes, number, worst
+from harmonize.cohort.gather import Found
 from harmonize.errors import MisuseError
 from harmonize.events import State
-from harmonize.gather import Found
 from harmonize.profile import CytogeneticVariable, VariantVariable
 
 Finding = CytogeneticVariable | VariantVariable
@@ -117,7 +117,7 @@ def _read(variable: Finding, fact: Found) -> Cell:
         raise MisuseError(f"{variable.name}: a source yielded neither a truth nor a number")
     if isinstance(variable, VariantVariable) and variable.feature not in NUMBERS and 0 <= fact.value <= 1:
         if 0 < fact.value < variable.min_vaf:
-            # As `harmonize.genomics` has it: too little to count as found, and no evidence of absence.
+            # As `harmonize.genetics.genomics` has it: too little to count as found, and no evidence of absence.
             return Cell(None, State.UNKNOWN, fact)
         return _cell(Decimal(fact.value > 0), fact)
     return _cell(fact.value, fact)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
-from harmonize.cell_lines import Findings, Line, findings
 from harmonize.errors import HarmonizeError
-from harmonize.iscn import NotRead
-from harmonize.iscn_text import clones
-from harmonize.rearrangements import Effect
+from harmonize.karyotype.cell_lines import Findings, Line, findings
+from harmonize.karyotype.grammar import NotRead
+from harmonize.karyotype.rearrangements import Effect
+from harmonize.karyotype.text import clones
 
 FEATURES: Final[Mapping[str, str]] = MappingProxyType(
     {

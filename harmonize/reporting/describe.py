@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from harmonize.events import Issue, Pointer, Severity, State
 from harmonize.profile import CodeVariable, FeatureVariable, LabVariable, Profile, Scale, Variable
-from harmonize.quality import FiveNumbers, Flow, Gene, PanelQuality, Quality, VariableQuality
-from harmonize.tally import Finding, Tally
+from harmonize.reporting.quality import FiveNumbers, Flow, Gene, PanelQuality, Quality, VariableQuality
+from harmonize.reporting.tally import Finding, Tally
 from harmonize.units import factor
 from harmonize.variables import VariantVariable
 

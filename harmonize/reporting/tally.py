@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from harmonize.events import Event, Issue, Severity
-from harmonize.issues import CODES, Check
+from harmonize.reporting.issues import CODES, Check
 
 _PLACES_KEPT = 10
 _ORDER = {severity: rank for rank, severity in enumerate(Severity)}
@@ -63,7 +63,7 @@ class Finding:
     """Equal issues, counted.
 
     Attributes:
-        code: key of `harmonize.issues.CODES`.
+        code: key of `harmonize.reporting.issues.CODES`.
         variable: variable or fact concerned, or "".
         field: column or JSON path, or "".
         count: how often.

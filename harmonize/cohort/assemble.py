@@ -11,22 +11,22 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from harmonize.checks import KARYOTYPE, SHOWN, rules
-from harmonize.choose import Cell, Notes, age, category
-from harmonize.columns import Columns
-from harmonize.cytogenetics import Cytogenetics
+from harmonize.cohort.checks import KARYOTYPE, SHOWN, rules
+from harmonize.cohort.choose import Cell, Notes, age, category
+from harmonize.cohort.columns import Columns
+from harmonize.cohort.cytogenetics import Cytogenetics
+from harmonize.cohort.derive import Dates, Survival, first_event, overall_survival
+from harmonize.cohort.gather import Found, Store
+from harmonize.cohort.laboratory import Timeline, choose_measurements
+from harmonize.cohort.mutations import Mutations
+from harmonize.cohort.vectors import pooled
 from harmonize.dates import instant
-from harmonize.derive import Dates, Survival, first_event, overall_survival
-from harmonize.describe import quality
 from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State, Withdrawn
-from harmonize.gather import Found, Store
-from harmonize.laboratory import Timeline, choose_measurements
-from harmonize.mutations import Mutations
 from harmonize.profile import CodeVariable, DerivedVariable, LabVariable, Profile
 from harmonize.pseudonyms import pseudonym
-from harmonize.quality import Flow, Quality
-from harmonize.tally import Tally
-from harmonize.vectors import pooled
+from harmonize.reporting.describe import quality
+from harmonize.reporting.quality import Flow, Quality
+from harmonize.reporting.tally import Tally
 
 Person = tuple[str, str]
 Facts = Mapping[str, Sequence[Found]]

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from harmonize.iscn import DIPLOID, Abnormality, Clone, NotRead
-from harmonize.rearrangements import Effect, effect
+from harmonize.karyotype.grammar import DIPLOID, Abnormality, Clone, NotRead
+from harmonize.karyotype.rearrangements import Effect, effect
 
 _LEAST_CELLS: Final = 2
 _LEAST_CELLS_WITH_LOSS: Final = 3

@@ -1,0 +1,1 @@
+"""From the events of one patient to one row: which value counts, in which state."""

@@ -1,0 +1,1 @@
+"""What is said about a harmonised cohort: issues, counts, the quality report and what of it may be shared."""
