@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -118,6 +119,16 @@ class SurvivalData:
         duration = self.duration[usable]
         event = self.event[usable] & (duration <= horizon)
         return SurvivalData(x, observed, np.clip(duration, SHORTEST_DURATION, horizon), event)
+
+
+def joined(parts: Sequence[SurvivalData]) -> SurvivalData:
+    """The patients of several tables with the same columns, one after the other."""
+    return SurvivalData(
+        np.concatenate([part.x for part in parts]),
+        np.concatenate([part.observed for part in parts]),
+        np.concatenate([part.duration for part in parts]),
+        np.concatenate([part.event for part in parts]),
+    )
 
 
 def inputs(x: Float64, observed: Bool) -> Float64:

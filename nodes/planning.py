@@ -27,7 +27,7 @@ from dp.budget import epsilon_of
 from dp.calibration import split_budget
 from dp.central import CentralSum, UnprotectedSum
 from dp.queries import SecureSum
-from models.data import SurvivalData
+from models.data import SurvivalData, joined
 from models.metrics import harrell_c
 from models.plan import Spec
 from models.predict import SurvivalModel
@@ -324,7 +324,7 @@ class _Arms:
         self._asked, self._run = asked, run
         rng = np.random.default_rng([asked.seed, run])
         self._parts, test = patients.draw(asked.training, _TEST, rng)
-        self._everybody = _joined(self._parts)
+        self._everybody = joined(self._parts)
         self._test = test.bounded(asked.preset.horizon)
         self._names = tuple(f"x{i}" for i in range(patients.features))
 
@@ -377,12 +377,3 @@ def _shares(preset: Preset) -> dict[str, tuple[float, int]]:
 
 def _multipliers(asked: Asked, epsilon: float) -> dict[str, float]:
     return split_budget(epsilon, asked.delta, _shares(asked.preset))
-
-
-def _joined(parts: Sequence[SurvivalData]) -> SurvivalData:
-    return SurvivalData(
-        np.concatenate([part.x for part in parts]),
-        np.concatenate([part.observed for part in parts]),
-        np.concatenate([part.duration for part in parts]),
-        np.concatenate([part.event for part in parts]),
-    )

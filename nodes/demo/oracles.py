@@ -16,7 +16,7 @@ from dp.central import CentralSum, UnprotectedSum
 from dp.queries import Keystream as Entropy
 from dp.queries import SecureSum
 from models import concordance
-from models.data import SurvivalData
+from models.data import SurvivalData, joined
 from models.plan import Spec
 from models.predict import SurvivalModel
 from models.training import fit, initial_weights
@@ -55,7 +55,7 @@ def oracles(spec: Spec, cohorts: Mapping[str, Cohort], uncounted: int, seeds: in
         seeds: noise seeds, at least 2.
     """
     everybody = list(cohorts.values())
-    pooled = _joined([cohort.train for cohort in everybody])
+    pooled = joined([cohort.train for cohort in everybody])
     sites = len(everybody)
 
     def score(spec_: Spec, data: SurvivalData, secure_sum: Callable[[int], SecureSum]) -> list[float]:
@@ -108,15 +108,6 @@ def _resized(spec: Spec, patients: int) -> Spec:
 def _unclipped(spec: Spec) -> Spec:
     preset = replace(spec.preset, clip=_UNCLIPPED)
     return replace(spec, preset=preset, weights=initial_weights(preset, len(spec.features), b"haemfed demo oracle"))
-
-
-def _joined(parts: Sequence[SurvivalData]) -> SurvivalData:
-    return SurvivalData(
-        np.concatenate([part.x for part in parts]),
-        np.concatenate([part.observed for part in parts]),
-        np.concatenate([part.duration for part in parts]),
-        np.concatenate([part.event for part in parts]),
-    )
 
 
 def _row(name: str, scores: list[float]) -> Row:
