@@ -106,8 +106,7 @@ class Issue(Struct, frozen=True, gc=False):
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True, gc=False):
     """One finding about one gene, as a source has it.
 
     Attributes:
@@ -120,10 +119,14 @@ class Variant:
 
     hgnc: int
     present: bool | None = True
-    vaf: Decimal | None = field(default=None, repr=False)
-    protein: str = field(default="", repr=False)
-    coding: str = field(default="", repr=False)
-    effect: str = field(default="", repr=False)
+    vaf: Decimal | None = None
+    protein: str = ""
+    coding: str = ""
+    effect: str = ""
+
+    def __repr__(self) -> str:
+        """The gene and what is known of it: nothing that tells a patient."""
+        return f"Variant(hgnc={self.hgnc!r}, present={self.present!r})"
 
 
 @dataclass(frozen=True, slots=True)

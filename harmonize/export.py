@@ -9,7 +9,7 @@ durations: who reads the export with the same profile gets the same table back, 
 | age                          | Patient.birthDate: that many years before the index date                      |
 | index diagnosis              | Condition with the first code of the profile's diagnosis                      |
 | laboratory value             | Observation, canonical unit; below or above a limit: with its comparator      |
-| category                     | Observation; sex: Patient.gender                                              |
+| category                     | Observation, with its public code where it has one; sex: Patient.gender       |
 | cytogenetic finding, variant | Observation under our own code, present or absent                             |
 | a state without value        | Observation with dataAbsentReason; "not recorded": no Observation             |
 | death, last follow-up        | Patient.deceasedDateTime, Encounter.period                                    |
@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from harmonize.codes import RULES
 from harmonize.events import State
 from harmonize.profile import (
     OWN_SYSTEM,
@@ -198,7 +199,7 @@ def _observation(variable: Scalar, row: Row, profile: Profile) -> Resource | Non
         return None
     if isinstance(variable, CodeVariable) and variable.patient_field is not None:
         return None
-    stated = _value(variable, value, state)
+    stated = _value(variable, value, state, profile)
     if stated is None:
         return None
     return {
@@ -220,14 +221,29 @@ def _codings(variable: Scalar, profile: Profile) -> list[Resource]:
     return found
 
 
-def _value(variable: Scalar, value: float | None, state: State) -> Resource | None:
+def _answer(variable: CodeVariable, category: str, profile: Profile) -> Resource | None:
+    """A category's code in the system that has a public code of the variable, too: of the stages of myeloma, NCIt's."""
+    for system in variable.codes:
+        uri = profile.systems[system]
+        if uri == OWN_SYSTEM or uri not in RULES:
+            continue
+        for code, meant in variable.answers.items():
+            if meant == category and RULES[uri](code):
+                return {"system": uri, "code": code}
+    return None
+
+
+def _value(variable: Scalar, value: float | None, state: State, profile: Profile) -> Resource | None:
     """What stands in value[x], or the reason why nothing does."""
     if state in _REASONS:
         return {"dataAbsentReason": {"coding": [{"system": _ABSENT, "code": _REASONS[state]}]}}
     match variable:
         case CodeVariable():
             category = _category(variable, None if value is None else int(value), state)
-            return None if category is None else {"valueCodeableConcept": {"text": category}}
+            if category is None:
+                return None
+            answer = _answer(variable, category, profile)
+            return {"valueCodeableConcept": {**({"coding": [answer]} if answer else {}), "text": category}}
         case CytogeneticVariable() | VariantVariable() if value in (0, 1) and _is_finding(variable):
             return {"valueBoolean": bool(value)}
         case VariantVariable():

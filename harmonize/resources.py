@@ -14,6 +14,7 @@ __all__ = [
     "Concept",
     "Condition",
     "Contained",
+    "DiagnosticReport",
     "Encounter",
     "Entry",
     "Extension",
@@ -207,6 +208,17 @@ class Observation(ObservationPart, frozen=True, gc=False, tag="Observation", tag
     body_structure: Never = UNSET  # R5
 
 
+class DiagnosticReport(_Resource, frozen=True, gc=False, tag="DiagnosticReport"):
+    """Only a container: what it has of Observations inside is read, and what they leave to it."""
+
+    subject: Reference | None = None
+    contained: Mark = UNSET
+    status: str | None = None
+    effective_date_time: str | None = None
+    effective_period: Period | None = None
+    context: Never = UNSET  # STU3
+
+
 class Procedure(_Resource, frozen=True, gc=False, tag="Procedure"):
     """What was done and when; R5 renamed `performed`, and both names are read."""
 
@@ -284,7 +296,7 @@ class Contained(_Part, frozen=True, gc=False):
     identifier: tuple[Identifier, ...] | Raw = ()  # one object in some types
 
 
-Resource = Patient | Condition | Observation | Procedure | Encounter
+Resource = Patient | Condition | Observation | Procedure | Encounter | DiagnosticReport
 """The types that profiles use."""
 
 

@@ -42,16 +42,13 @@ def views(profile: Profile) -> Iterator[View]:
         "Condition",
         [
             _column("patient", _PATIENT),
-            _column("onset", "onset.ofType(dateTime)", "dateTime"),
+            *_dated("onset"),
             _column("recorded", "recordedDate", "dateTime"),
         ],
         [_coded(profile.diagnosis.codes, profile)],
     )
     for outcome in profile.outcomes:
-        condition = outcome.resource == "condition"
-        date = _column("onset", "onset.ofType(dateTime)", "dateTime")
-        done = _column("performed", "performed.ofType(dateTime)", "dateTime")
-        columns = [_column("patient", _PATIENT), date if condition else done]
+        columns = [_column("patient", _PATIENT), *_dated("onset" if outcome.resource == "condition" else "performed")]
         yield _view(profile, outcome.name, outcome.resource.title(), columns, [_coded(outcome.codes, profile)])
     for variable in profile.variables:
         if isinstance(variable, Stated):
@@ -59,7 +56,8 @@ def views(profile: Profile) -> Iterator[View]:
 
 
 def _variable(variable: Stated, profile: Profile) -> View:
-    columns = [_column("patient", _PATIENT), _column("effective", "effective.ofType(dateTime)", "dateTime")]
+    columns = [_column("patient", _PATIENT), *_dated("effective")]
+    columns.append(_column("effective_instant", "effective.ofType(instant)", "instant"))
     match variable:
         case LabVariable():
             columns += [
@@ -103,6 +101,14 @@ def _view(profile: Profile, name: str, resource: str, columns: list[View], where
 
 def _column(name: str, path: str, kind: str = "string") -> View:
     return {"name": name, "path": path, "type": kind}
+
+
+def _dated(field: str) -> list[View]:
+    """When: a date-time, or the start of a period, which is what the table takes of one."""
+    return [
+        _column(field, f"{field}.ofType(dateTime)", "dateTime"),
+        _column(f"{field}_start", f"{field}.ofType(Period).start", "dateTime"),
+    ]
 
 
 def _coded(codes: Codes, profile: Profile, own: str = "") -> str:

@@ -9,11 +9,13 @@ between hosts, because only their clipped, noised sum leaves.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from dp.arithmetic import chosen
 from dp.bookkeeping import ClippedGradients
@@ -81,6 +83,50 @@ def initial_weights(preset: Preset, features: int, seed: bytes) -> bytes:
     return b"".join(parts)
 
 
+class Descent(Protocol):
+    """Public constants of a training by gradient descent; see `models.presets.Preset` for each."""
+
+    @property
+    def steps(self) -> int:
+        """T, completed sums that training wants."""
+        ...
+
+    @property
+    def uploads(self) -> int:
+        """U ≥ T, uploads that a site may make."""
+        ...
+
+    @property
+    def clip(self) -> float:
+        """C, L2 bound of one patient's gradient."""
+        ...
+
+    @property
+    def update(self) -> str:
+        """Rule of the public update."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Its step size."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Of "sgd-momentum"."""
+        ...
+
+    @property
+    def averaging(self) -> float:
+        """η of the polynomial-decay average."""
+        ...
+
+    @property
+    def normaliser(self) -> float:
+        """Public constant that divides the noisy sum."""
+        ...
+
+
 def fit(
     preset: Preset,
     features: int,
@@ -93,14 +139,7 @@ def fit(
     loss: PerPatientLoss | None = None,
     sampler: Sampler = FULL_BATCH,
 ) -> Trained:
-    """Train through the secure sum.
-
-    One step: per-patient gradients of this site's patients (all, or a Poisson sample), each clipped to L2 norm C,
-    summed, released by `secure_sum` with everybody else's, divided by the public normaliser, applied by a public
-    update. The returned parameters are the polynomial-decay average of the iterates, which is post-processing.
-
-    Guarantee: with a `secure_sum` that releases query t at multiplier z, each step is the Gaussian mechanism of that
-        multiplier for one added or removed patient, subsampled with the sampler's probability.
+    """Train a survival model through the secure sum; see `descend`.
 
     Args:
         preset: public hyper-parameters.
@@ -108,11 +147,10 @@ def fit(
         weights: initial weights from the study.
         data: this site's training patients (bounded here; may be empty).
         secure_sum: the door.
-        query: step index → query; its length must be d and its sensitivity the preset's clip. Each is asked `about` the
-            present weights, so that two sites whose weights differ cannot complete a sum together.
-        on_step: called after each applied step with (steps done, digest of the averaged parameters).
+        query: see `descend`.
+        on_step: see `descend`.
         loss: one term per patient; the piecewise-exponential likelihood by default.
-        sampler: who takes part in an upload; its probability is that of the queries.
+        sampler: see `descend`.
 
     Raises:
         NotPerPatient: (a TypeError) the loss is not a sum over patients.
@@ -122,20 +160,60 @@ def fit(
     if data.features != features:
         raise MisuseError(f"the study has {features} features, the data {data.features}")
     model = DeepSurv(features, preset.hidden, preset.intervals)
-    pour(model, weights)
-    _check(query(0), preset, len(weights) // 8)
     batch = Batch.of(data.bounded(preset.horizon), preset.grid)
 
     def losses(network: DeepSurv, *columns: torch.Tensor) -> torch.Tensor:
         return network.per_patient_loss(Batch(*columns), per_patient)
 
-    numbers = preset.uploads * sum(each.numel() for each in model.parameters())
-    gradients = ClippedGradients(model, losses, clip=preset.clip, arithmetic=chosen(numbers))
+    patients = (batch.inputs, batch.at_risk, batch.deaths)
+    return descend(preset, model, losses, weights, patients, secure_sum, query, on_step, sampler=sampler)
+
+
+def descend(
+    descent: Descent,
+    model: nn.Module,
+    losses: Callable[..., torch.Tensor],
+    weights: bytes,
+    patients: Sequence[torch.Tensor],
+    secure_sum: SecureSum,
+    query: Callable[[int], Query],
+    on_step: Callable[[int, str], None] | None = None,
+    *,
+    sampler: Sampler = FULL_BATCH,
+) -> Trained:
+    """Gradient descent of any network through the secure sum; it leaves the last iterate in `model`.
+
+    One step: per-patient gradients of this site's patients (all, or a Poisson sample), each clipped to L2 norm C,
+    summed, released by `secure_sum` with everybody else's, divided by the public normaliser, applied by a public
+    update. The returned parameters are the polynomial-decay average of the iterates, which is post-processing.
+
+    Guarantee: with a `secure_sum` that releases query t at multiplier z, each step is the Gaussian mechanism of that
+        multiplier for one added or removed patient, subsampled with the sampler's probability.
+
+    Args:
+        descent: public constants.
+        model: float64 network of Linear layers; see `dp.bookkeeping`.
+        losses: (model, columns of patients …) → [n] losses, entry i a function of patient i and the model alone.
+        weights: initial weights from the study, float64 little-endian in the order of `named_parameters`.
+        patients: this site's patients as `losses` wants them; first axis = patient, possibly none.
+        secure_sum: the door.
+        query: step index → query; its length must be d and its sensitivity C. Each is asked `about` the present
+            weights, so that two sites whose weights differ cannot complete a sum together.
+        on_step: called after each applied step with (steps done, digest of the averaged parameters).
+        sampler: who takes part in an upload; its probability is that of the queries.
+
+    Raises:
+        MisuseError: weights or query do not fit the model.
+    """
+    pour(model, weights)
+    _check(query(0), descent, len(weights) // 8)
+    numbers = descent.uploads * sum(each.numel() for each in model.parameters())
+    gradients = ClippedGradients(model, losses, clip=descent.clip, arithmetic=chosen(numbers))
     optimizer = SecureSumOptimizer(
-        PublicUpdate(model.parameters(), _rule(preset)),
+        PublicUpdate(model.parameters(), _rule(descent)),
         gradients,
-        (batch.inputs, batch.at_risk, batch.deaths),
-        normaliser=preset.normaliser,
+        patients,
+        normaliser=descent.normaliser,
         secure_sum=secure_sum,
         query=lambda step: query(step).about(flat(model)),
         sampler=sampler,
@@ -143,13 +221,13 @@ def fit(
 
     average = _numbers(weights)
     done = 0
-    while done < preset.steps:
+    while done < descent.steps:
         try:
             optimizer.step()
         except UploadsExhausted:
             break
         done += 1
-        rho = (preset.averaging + 1.0) / (done + preset.averaging)
+        rho = (descent.averaging + 1.0) / (done + descent.averaging)
         average = (1.0 - rho) * average + rho * _numbers(flat(model))
         if on_step is not None:
             on_step(done, model_digest(average.astype("<f8").tobytes()))
@@ -160,15 +238,15 @@ def _numbers(params: bytes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.frombuffer(params, dtype="<f8").astype(np.float64)
 
 
-def _rule(preset: Preset) -> Adam | Momentum:
-    if preset.update == "adam":
-        return Adam(preset.learning_rate)
-    return Momentum(preset.learning_rate, preset.momentum)
+def _rule(descent: Descent) -> Adam | Momentum:
+    if descent.update == "adam":
+        return Adam(descent.learning_rate)
+    return Momentum(descent.learning_rate, descent.momentum)
 
 
-def _check(query: Query, preset: Preset, length: int) -> None:
-    if query.kind != "gradient" or query.length != length or query.sensitivity != preset.clip:
+def _check(query: Query, descent: Descent, length: int) -> None:
+    if query.kind != "gradient" or query.length != length or query.sensitivity != descent.clip:
         raise MisuseError(
-            f"the gradient query must have length {length} and sensitivity {preset.clip}; "
+            f"the gradient query must have length {length} and sensitivity {descent.clip}; "
             f"got {query.kind}, {query.length}, {query.sensitivity}"
         )

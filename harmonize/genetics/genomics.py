@@ -40,6 +40,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from harmonize.events import State, Variant
@@ -168,7 +169,11 @@ def denies(variant: Variant) -> bool:
     >>> denies(Variant(11998, True, protein="p.R248Q", effect="dominant negative missense"))
     False
     """
-    named = _named(variant)
+    return _denies(_named(variant))
+
+
+@lru_cache(maxsize=4096)  # reports repeat few words
+def _denies(named: str) -> bool:
     return named.strip() in ("none", "normal") or _DENIAL.search(named) is not None
 
 
@@ -199,14 +204,18 @@ def _positive(variable: VariantVariable, found: list[Variant]) -> tuple[Decimal 
 
 
 def _counts(variant: Variant, min_vaf: Decimal) -> bool:
-    if variant.vaf is not None and variant.vaf < min_vaf:
-        return False
-    effect = _words(variant.effect)
+    return (variant.vaf is None or variant.vaf >= min_vaf) and _matters(variant.effect, variant.protein)
+
+
+@lru_cache(maxsize=4096)  # asked for every variable of a gene, and most variants differ in their fraction only
+def _matters(written: str, protein: str) -> bool:
+    """Whether a variant is small and not silent."""
+    effect = _words(written)
     if _STRUCTURAL.search(effect):
         return False
-    change = hgvs.protein(variant.protein)
+    change = hgvs.protein(protein)
     # A splice variant may be silent on paper (p.T125= of TP53); a source that knows better says "splice".
-    if variant.protein in _UNCHANGED or (change is not None and change.kind is Kind.SILENT):
+    if protein in _UNCHANGED or (change is not None and change.kind is Kind.SILENT):
         return "splice" in effect
     parts = [part.strip() for part in re.split(r"[&,;|/]", effect) if part.strip()]
     return not parts or not all(_SILENT.fullmatch(part) for part in parts)
@@ -273,6 +282,8 @@ def _key(text: str, read: Callable[[str], hgvs.Protein | hgvs.Coding | None]) ->
 
 
 def _words(text: str) -> str:
+    if not text:
+        return text
     return re.sub(r"[\s_-]+", " ", text).strip().lower()
 
 

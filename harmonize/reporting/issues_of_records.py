@@ -146,7 +146,7 @@ RECORDS: Final[Mapping[str, Kind]] = MappingProxyType(
             _ERROR,
             "value",
             "not a date in the expected form; not used",
-            "check date_format in the mapping file",
+            "check date_format in the mapping file, or declare the token as missing",
         ),
         "date-coarse": Kind(
             _ERROR, "value", "only a year; too coarse for a duration; not used", "add the month at least"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import UNSET
 
 from harmonize.errors import SourceError
 from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer, State, Withdrawn
@@ -18,6 +19,7 @@ from harmonize.pseudonyms import normalised
 from harmonize.resources import (
     Concept,
     Condition,
+    DiagnosticReport,
     Encounter,
     Foreign,
     Observation,
@@ -32,13 +34,14 @@ from harmonize.sources.depth import DEEPEST
 from harmonize.sources.observations import LastSeen, Observations
 from harmonize.sources.references import References
 from harmonize.sources.strict import Strict
-from harmonize.sources.typed import Modified, OtherRelease, decode
+from harmonize.sources.typed import Modified, OtherRelease, contained_observations, decode
 from harmonize.sources.versions import Versions
 
 _SKIPPED_ENCOUNTERS: Final = frozenset({"entered-in-error", "cancelled", "planned"})
 # All but confirmed: a suspicion is no diagnosis, and the day of the suspicion is not day 0.
 _SKIPPED_CONDITIONS: Final = frozenset({"entered-in-error", "refuted", "differential", "provisional", "unconfirmed"})
 _SKIPPED_PROCEDURES: Final = frozenset({"entered-in-error", "not-done", "preparation", "on-hold", "stopped"})
+_SKIPPED_REPORTS: Final = frozenset({"entered-in-error", "cancelled"})
 _JSON_PATH: Final = re.compile(r"`(\$[^`]*)`")
 
 
@@ -146,6 +149,8 @@ class Reader:
                 return self._procedure(resource, Pointer(file, number))
             case Encounter():
                 return self._encounter(resource, Pointer(file, number))
+            case DiagnosticReport():
+                return self._report(resource, file, number)
 
     def ignore(self, file: str, number: int, count: int = 1) -> None:
         """Count resources of types that profiles do not use."""
@@ -249,12 +254,40 @@ class Reader:
             if day is not None:
                 self._saw(key, day, where)
 
+    def _report(self, report: DiagnosticReport, file: str, number: int) -> Iterable[Item]:
+        """Observations inside a report are read as if they stood beside it; those beside it are read by themselves."""
+        where = Pointer(file, number)
+        if report.contained is UNSET:
+            self.ignore(file, number)
+            return ()
+        if report.status in _SKIPPED_REPORTS:
+            key = self._references.key(report.subject, report.contained)
+            if key is None:
+                return (Issue("patient-unresolved", where),)
+            return (self._skipped(report, report.status == "entered-in-error", key, where),)
+        try:
+            observations = contained_observations(report.contained)
+        except Modified:
+            return (Issue("modifier-extension", Pointer(file, number, "$.contained")),)
+        except (OtherRelease, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return (Issue("type", Pointer(file, number, "$.contained")),)
+        items: list[Item] = []
+        for observation in observations:
+            items += self.observations.items(_taken_out(observation, report), file, number)
+        return items
+
     def _saw(self, key: str, day: dt.date, where: Pointer) -> None:
         last = self._seen.get(key)
         if last is None or day > last[0]:
             self._seen[key] = (day, where.file, where.line)
 
-    def _skipped(self, resource: Condition | Procedure, erroneous: bool, key: str, where: Pointer) -> Issue:  # noqa: FBT001
+    def _skipped(
+        self,
+        resource: Condition | Procedure | DiagnosticReport,
+        erroneous: bool,  # noqa: FBT001
+        key: str,
+        where: Pointer,
+    ) -> Issue:
         if erroneous:
             self._versions.cancelled(_name(resource), key, where)
         return Issue("status-skipped", where)
@@ -313,5 +346,27 @@ def _start(period: Period | None) -> str | None:
     return None if period is None else period.start
 
 
-def _name(resource: Condition | Procedure) -> str | None:
+def _taken_out(observation: Observation, report: DiagnosticReport) -> Observation:
+    """An Observation with what it leaves to the report around it.
+
+    The report is one resource, with one version and one status: facts of a line are withdrawn together.
+    """
+    dated = observation.effective_date_time or observation.effective_instant or observation.effective_period
+    status = observation.status
+    if status == "preliminary" or (report.status == "preliminary" and status not in _SKIPPED_REPORTS):
+        status = report.status
+    return msgspec.structs.replace(
+        observation,
+        # One result in error says nothing about the others of its report.
+        id=None if status == "entered-in-error" else _name(report),
+        meta=report.meta,
+        status=status,
+        subject=observation.subject or report.subject,
+        contained=report.contained,
+        effective_date_time=observation.effective_date_time if dated else report.effective_date_time,
+        effective_period=observation.effective_period if dated else report.effective_period,
+    )
+
+
+def _name(resource: Condition | Procedure | DiagnosticReport) -> str | None:
     return f"{type(resource).__name__}/{resource.id}" if resource.id else None

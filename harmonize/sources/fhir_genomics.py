@@ -19,8 +19,9 @@ __all__ = ["COMPONENT", "OBSERVATIONS", "concerns", "events"]
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from harmonize.events import Event, Fact, Issue, Pointer, State, Value, Variant
@@ -121,12 +122,13 @@ class _Translator:
         self._where = where
         self._time = time
         self._genes = Genes.of(profile)
+        self._components = _by_code(observation.component)
 
     def karyotype(self, *, named: bool) -> Iterator[Event | Issue]:
         """The ISCN text of the Observation itself, if its code says that it is a karyotype, and of components."""
         parts = self._parts(COMPONENT)
         if named:
-            parts.insert(0, self._observation)
+            parts = (self._observation, *parts)
         if not parts:
             return
         texts = {text for part in parts if (text := _text(part))}
@@ -215,12 +217,12 @@ class _Translator:
             if part.data_absent_reason:  # this gene was not looked at, whatever stands beside the reason
                 continue
             concept = part.value_codeable_concept
-            named = _gene_codings(concept)
-            found.update(number for number, _ in named)
+            named = _gene_codings(concept.coding) if concept is not None else ()
             for number, display in named:
-                stated = self._genes.find(display)
+                found.add(number)
+                stated = self._genes.find(display) if display else None
                 # Only where it touches a gene of ours: which one is meant is known by its id alone.
-                if stated not in (None, number) and {stated, number} & self._genes.wanted:
+                if stated is not None and stated != number and not self._genes.wanted.isdisjoint((stated, number)):
                     issues.append(Issue("code-display-mismatch", self._where, Fact.VARIANT))
             if not named and (text := _text(part)):
                 if (known := self._genes.find(text)) is not None:
@@ -250,8 +252,8 @@ class _Translator:
     def _answers(self, code: str) -> set[str]:
         return {answer for part in self._parts(code) for answer in _codes(part.value_codeable_concept, {LOINC})}
 
-    def _parts(self, code: str) -> list[ObservationPart]:
-        return [part for part in self._observation.component if code in _loinc(part)]
+    def _parts(self, code: str) -> Sequence[ObservationPart]:
+        return self._components.get(code, ())
 
     def _event(self, fact: Fact, value: Value | None, state: State = State.VALUE) -> Event:
         return Event(self._patient, fact, value, self._where, None, self._time, state)
@@ -293,21 +295,34 @@ def _loinc(part: ObservationPart) -> Collection[str]:
     return [coding.code for coding in part.code.coding if coding.code and coding.system == LOINC]
 
 
+def _by_code(components: Iterable[ObservationPart]) -> dict[str, list[ObservationPart]]:
+    """Components by their LOINC codes, looked through once: of a panel of genes there are fifty."""
+    found: dict[str, list[ObservationPart]] = {}
+    for part in components:
+        for coding in part.code.coding if part.code is not None else ():
+            if coding.code and coding.system == LOINC:
+                parts = found.setdefault(coding.code, [])
+                if not parts or parts[-1] is not part:
+                    parts.append(part)
+    return found
+
+
 def _codes(concept: CodeableConcept | None, systems: Collection[str]) -> Iterator[str]:
     for coding in concept.coding if concept else ():
         if coding.code and (coding.system or "").rstrip("/") in systems:
             yield coding.code
 
 
-def _gene_codings(concept: CodeableConcept | None) -> list[tuple[int, str]]:
+@lru_cache(maxsize=4096)  # a panel names the same genes in every patient
+def _gene_codings(codings: tuple[Coding, ...]) -> tuple[tuple[int, str], ...]:
     """HGNC id and display of every coding of genenames.org; mCODE's own examples leave out the prefix."""
     named = []
-    for coding in concept.coding if concept else ():
+    for coding in codings:
         if coding.system in _GENENAMES and coding.code:
             number = genes.hgnc(f"HGNC:{coding.code}") or genes.hgnc(coding.code)
             if number is not None:
                 named.append((number, coding.display or ""))
-    return named
+    return tuple(named)
 
 
 def _text(part: ObservationPart) -> str:

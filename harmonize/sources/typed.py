@@ -3,6 +3,7 @@
 __all__ = [
     "Modified",
     "OtherRelease",
+    "contained_observations",
     "decode",
     "decode_contained",
     "decode_foreign",
@@ -18,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw
 
-from harmonize.resources import Bundle, Contained, Foreign, Head, Identifier, Meta, Odd, Resource
+from harmonize.resources import Bundle, Contained, Foreign, Head, Identifier, Meta, Observation, Odd, Resource
 
 
 class OtherRelease(Exception):  # noqa: N818  reads as the fact it states
@@ -32,8 +33,9 @@ class Modified(Exception):  # noqa: N818  reads as the fact it states
 _RESOURCE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Resource)
 _HEAD: Final = msgspec.json.Decoder(Head)
 _ODD: Final = msgspec.json.Decoder(Odd)
+_PARTS: Final = msgspec.json.Decoder(tuple[Raw, ...])
 _CONTAINED: Final = msgspec.json.Decoder(tuple[Contained, ...])
-_USED: Final = frozenset({"Patient", "Condition", "Observation", "Procedure", "Encounter"})
+_USED: Final = frozenset({"Patient", "Condition", "Observation", "Procedure", "Encounter", "DiagnosticReport"})
 _USED_BYTES: Final = frozenset(name.encode() for name in _USED)
 _TYPE: Final = re.compile(rb'\s*\{\s*"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
 _MARKS: Final = {
@@ -41,6 +43,7 @@ _MARKS: Final = {
     "Condition": {"asserted_date": "STU3", "context": "STU3", "participant": "R5"},
     "Observation": {"context": "STU3", "triggered_by": "R5", "body_structure": "R5"},
     "Procedure": {"context": "STU3", "not_done": "STU3"},
+    "DiagnosticReport": {"context": "STU3"},
     "Encounter": {"incoming_referral": "STU3", "actual_period": "R5"},
 }
 # HL7's own profile addresses carry the version either as a folder or after a bar.
@@ -117,6 +120,19 @@ def decode_contained(raw: Raw, name: str) -> Identifier | None:
     if len(found) != 1 or isinstance(found[0].identifier, Raw) or len(found[0].identifier) != 1:
         return None
     return found[0].identifier[0]
+
+
+def contained_observations(raw: Raw) -> list[Observation]:
+    """The Observations among the resources inside another one.
+
+    Args:
+        raw: `contained` of a resource.
+
+    Raises:
+        OtherRelease, Modified, msgspec.DecodeError, UnicodeDecodeError, RecursionError: as `decode`, of any of them.
+    """
+    observed = (part for part in _PARTS.decode(raw) if _HEAD.decode(part).resource_type == "Observation")
+    return [found for found in map(decode, observed) if isinstance(found, Observation)]
 
 
 def release_of(bundle: Bundle) -> str | None:

@@ -143,6 +143,39 @@ def test_every_reference_leads_to_an_entry(name: str) -> None:
         assert set(subjects) == {addresses[0]}
 
 
+NCIT = "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl"
+# mCODE 4.0.0, value sets of the stages: https://hl7.org/fhir/us/mcode/
+STAGES = {
+    "iss": ("C139007", {"I": "C70658", "II": "C70659", "III": "C70660"}),
+    "riss": ("C141392", {"I": "C141394", "II": "C141395", "III": "C141396"}),
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_is_exported_with_the_codes_of_mcode(name: str) -> None:
+    observations = [
+        entry["resource"]
+        for bundle in export.bundles(tables("mm", 11, 40), SYSTEM)
+        for entry in bundle["entry"]
+        if entry["resource"]["id"].endswith(f"-{name}") and "valueCodeableConcept" in entry["resource"]
+    ]
+    asked, answers = STAGES[name]
+    found = {each["valueCodeableConcept"]["text"]: each["valueCodeableConcept"]["coding"] for each in observations}
+
+    assert found == {stage: [{"system": NCIT, "code": code}] for stage, code in answers.items()}
+    assert all({"system": NCIT, "code": asked} in each["code"]["coding"] for each in observations)
+
+
+def test_an_answer_of_another_system_than_the_questions_is_not_exported() -> None:
+    (yes, *_) = [
+        entry["resource"]["valueCodeableConcept"]
+        for bundle in export.bundles(tables("mds", 3, 20), SYSTEM)
+        for entry in bundle["entry"]
+        if entry["resource"]["id"].endswith("-secondary") and "valueCodeableConcept" in entry["resource"]
+    ]
+    assert yes.keys() == {"text"}
+
+
 def test_the_same_table_gives_the_same_octets() -> None:
     one, other = (json.dumps(list(export.bundles(tables("mds", 3, 4), SYSTEM))) for _ in range(2))
     assert one == other

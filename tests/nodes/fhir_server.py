@@ -46,6 +46,7 @@ def serving(script: Script) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body in one packet: as two, the second waits until the first is acknowledged
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -96,7 +97,8 @@ def _answer(script: Script, path: str, form: str, authorization: str, base: str)
         script.forms.append({"kind": kind, **asked})
     start = int(asked.pop("offset", "0"))
     size = min(int(asked.pop("_count", "1000")), script.page)
-    found = [each for each in script.resources if each["resourceType"] == kind and _matches(each, asked)]
+    wanted = {name: frozenset(value.split(",")) for name, value in asked.items()}
+    found = [each for each in script.resources if each["resourceType"] == kind and _matches(each, wanted)]
     bundle: Resource = {
         "resourceType": "Bundle",
         "type": "searchset",
@@ -112,11 +114,18 @@ def _answer(script: Script, path: str, form: str, authorization: str, base: str)
     return 200, {}, json.dumps(bundle, indent=2).encode()  # with line breaks inside resources
 
 
-def _matches(resource: Resource, asked: dict[str, str]) -> bool:
-    codes = {f"{each['system']}|{each['code']}" for each in resource.get("code", {}).get("coding", ())}
-    subject = resource.get("subject", {}).get("reference", "").removeprefix("Patient/")
+def _matches(resource: Resource, wanted: dict[str, frozenset[str]]) -> bool:
     return (
-        ("code" not in asked or bool(codes & set(asked["code"].split(","))))
-        and ("patient" not in asked or subject in asked["patient"].split(","))
-        and ("_id" not in asked or resource.get("id") in asked["_id"].split(","))
+        ("patient" not in wanted or _subject(resource) in wanted["patient"])
+        and ("_id" not in wanted or resource.get("id") in wanted["_id"])
+        and ("code" not in wanted or not wanted["code"].isdisjoint(_codes(resource)))
     )
+
+
+def _codes(resource: Resource) -> set[str]:
+    return {f"{each['system']}|{each['code']}" for each in resource.get("code", {}).get("coding", ())}
+
+
+def _subject(resource: Resource) -> str:
+    subject: str = resource.get("subject", {}).get("reference", "")
+    return subject.removeprefix("Patient/")

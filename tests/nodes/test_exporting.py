@@ -77,6 +77,26 @@ def test_views_are_view_definitions(name: str, tmp_path: Path) -> None:
             assert set(column) == {"name", "path", "type"}
 
 
+@pytest.mark.parametrize(
+    ("name", "resource", "field"),
+    [
+        ("mds_diagnosis", "Condition", "onset"),
+        ("mds_transformation", "Condition", "onset"),
+        ("mds_hsct", "Procedure", "performed"),
+        ("mds_hb", "Observation", "effective"),
+    ],
+)
+def test_a_view_has_every_form_of_a_date_that_is_read(name: str, resource: str, field: str, tmp_path: Path) -> None:
+    export_views("mds", tmp_path / "views")
+    views = [json.loads(path.read_text()) for path in (tmp_path / "views").iterdir()]
+    (view,) = [view for view in views if view["name"] == name]
+    paths = {column["path"] for column in view["select"][0]["column"]}
+
+    assert view["resource"] == resource
+    assert {f"{field}.ofType(dateTime)", f"{field}.ofType(Period).start"} <= paths
+    assert ("effective.ofType(instant)" in paths) == (resource == "Observation")
+
+
 def test_every_code_of_the_profile_is_in_a_view(tmp_path: Path) -> None:
     profile = profiles.load("mds")
     export_views("mds", tmp_path / "views")
