@@ -39,8 +39,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# By file: what the tests of a module share is made by one worker, not by both.
 check: lint
-	$(PYTEST) -m 'not slow and not chaos' --hypothesis-profile=check
+	$(PYTEST) --dist loadfile -m 'not slow and not chaos' --hypothesis-profile=check
 
 test: lint
 	$(PYTEST) -m 'not chaos'

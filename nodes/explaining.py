@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from harmonize.events import Fact, State
 from harmonize.mapping import nearest
@@ -34,6 +36,16 @@ _PICK = {
     "max": "the highest",
     "min": "the lowest",
 }
+_MEANS: Final[Mapping[State, str]] = {
+    State.UNKNOWN: "patient and variable are known, the value is not: the source says so, or lacks a date for it; "
+    "if it should be there, see: haemfed harmonize report",
+    State.NOT_TESTED: "the source says that the test was not done",
+    State.TESTED_NEGATIVE: "a test could have found it and did not",
+    State.INVALID: "the source has something that cannot be used; see: haemfed harmonize report",
+    State.BELOW_LIMIT: "below the limit, which is used",
+    State.ABOVE_LIMIT: "above the limit, which is used",
+    State.OTHER: "a category that models do not use",
+}
 _FACTS = {
     str(Fact.INDEX_DATE): ("Date of diagnosis", "Day 0: the earliest dated diagnosis of the profile; no date is kept."),
     str(Fact.KARYOTYPE): ("Karyotype", "Read for the cytogenetic variables; the text is not kept."),
@@ -61,6 +73,11 @@ class Explanation:
     rules: tuple[str, ...]
     value: str = field(repr=False)
 
+    @property
+    def meaning(self) -> str:
+        """The state in other words; "" where the word says it, or the place does."""
+        return _MEANS.get(self.state, "")
+
 
 def explain(config: SiteConfig, profile: Profile, who: str, variable: str) -> Explanation:
     """Explain one cell of this site's table.
@@ -78,8 +95,10 @@ def explain(config: SiteConfig, profile: Profile, who: str, variable: str) -> Ex
     """
     outcomes = {profile.outcome.name, *(outcome.name for outcome in profile.outcomes)}
     if variable not in (known := {*profile.names, *outcomes, *_FACTS}):
-        near = nearest(variable, known)
-        raise ConfigError(f"{profile.profile} has no variable of this name{near}")
+        raise ConfigError(
+            f"the variable is unknown (the patient was not looked for): {profile.profile} has none of this name"
+            f"{nearest(variable, known)}"
+        )
     places = Places(config.paths)
     table = Table.from_parquet(files.read_private(places.table(profile.profile)), profile)
     cited = provenance.from_bytes(files.read_private(places.provenance(profile.profile)), profile)
@@ -108,8 +127,8 @@ def _find(who: str, table: Table, cited: Provenance, key: bytes) -> str:
             return pid
     # The identifier is not repeated: it is a patient's.
     raise DataProblem(
-        "no such patient in the table: not in the source, left out (see: haemfed harmonize report), or known there "
-        "under another identifier"
+        "the patient is unknown (the variable is not): not in the source, left out (see: haemfed harmonize report), or "
+        f"known there by another identifier; give the pseudonym, or the identifier of {' or '.join(cited.systems)}"
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from audits import quality_report
 from harmonize import mapping as mappings
 from harmonize import sources
 from harmonize.cohort.assemble import assemble
+from harmonize.errors import HarmonizeError
 from harmonize.profile import Profile, load
 from harmonize.reporting.disclosure import shareable
 from harmonize.reporting.quality import Quality
@@ -18,7 +21,7 @@ from harmonize.table import Table
 from nodes import files, provenance
 from nodes.config import SiteConfig
 from nodes.counting import counted
-from nodes.errors import ConfigError, StorageProblem
+from nodes.errors import ConfigError, StorageProblem, from_core
 from nodes.fhir_cohort import fetching
 from nodes.places import Places, load_secrets
 from nodes.policy import Policy, check_cohort
@@ -62,6 +65,8 @@ def harmonise(
         read: told the bytes of the source as they are read.
         strict: judge FHIR resources by the whole of FHIR R4, too; adds findings, changes no table.
 
+    What failed is noted for `failed`, whatever is raised.
+
     Raises:
         ConfigError: mapping or profile are wrong.
         DataProblem: the source cannot be read or trusted; the previous table stays.
@@ -69,8 +74,22 @@ def harmonise(
         CohortTooSmall: fewer patients than `minimum_cohort`; the report is written, the table is not.
         StorageProblem: disk full, or not writable.
     """
-    profile: Profile = load(profile_name or profile_of(mapping))
     places = Places(config.paths)
+    with _noted(places, ""):
+        profile = load(profile_name or profile_of(mapping))
+    with _noted(places, profile.profile):
+        return _harmonised(places, mapping, profile, policy, read, strict=strict)
+
+
+def _harmonised(
+    places: Places,
+    mapping: Path,
+    profile: Profile,
+    policy: Policy,
+    read: Callable[[int], None] | None,
+    *,
+    strict: bool,
+) -> Harmonised:
     secrets = load_secrets(places)
     plan = mappings.load(mapping, profile)
     folder = mapping.parent if read is None else counted(mapping.parent, read)
@@ -117,15 +136,17 @@ def profile_of(mapping: Path) -> str:
 def input_bytes(mapping: Path, profile_name: str | None) -> int | None:
     """Size of the files that a mapping names; None if that is not known before (a bulk manifest, a server).
 
-    Raises:
-        ConfigError: mapping or profile are wrong.
+    Of a wrong mapping or profile 0: what is wrong is for `harmonise` to say, and to write down.
     """
-    plan = mappings.load(mapping, load(profile_name or profile_of(mapping)))
     found: set[Path] = set()
-    for source in plan.sources:
-        if isinstance(source, mappings.Bulk | mappings.Server):
-            return None
-        found.update(place.path for place in sources.files.find(mapping.parent, source.files))
+    try:
+        plan = mappings.load(mapping, load(profile_name or profile_of(mapping)))
+        for source in plan.sources:
+            if isinstance(source, mappings.Bulk | mappings.Server):
+                return None
+            found.update(place.path for place in sources.files.find(mapping.parent, source.files))
+    except (ConfigError, HarmonizeError):
+        return 0
     return sum(path.stat().st_size for path in found)
 
 
@@ -155,6 +176,24 @@ def stored_report(places: Places, profile: Profile) -> Quality:
     return Quality.from_json(files.read_private(places.quality(profile.profile, "data.json")))
 
 
+def failed(places: Places, profile: Profile) -> tuple[str, str] | None:
+    """What to say beside a stored report that is not of the latest run; None if it is.
+
+    Returns:
+        When and why the latest run failed, and when the report was made (UTC).
+
+    Raises:
+        StorageProblem: the note about it cannot be read.
+    """
+    notes = [path for path in (_note(places, profile.profile), _note(places, "")) if path.exists()]
+    if not notes:
+        return None
+    note = max(notes, key=lambda path: path.stat().st_mtime)
+    why = files.read_private(note).decode("utf-8", "replace")
+    report = places.quality(profile.profile, "data.json")
+    return f"the latest run ({_when(note)}) failed: {why}", f"this report was made {_when(report)}"
+
+
 def share(places: Places, profile: Profile) -> tuple[Path, bytes]:
     """Write the shareable page beside the table; a person hands it over, no program does.
 
@@ -172,6 +211,29 @@ def share(places: Places, profile: Profile) -> tuple[Path, bytes]:
 
 
 _DATA = "-quality.data.json"
+
+
+@contextmanager
+def _noted(places: Places, profile: str) -> Iterator[None]:
+    """A note beside the tables for as long as a run goes on, and after it, if it failed: also if it was killed."""
+    note = _note(places, profile)
+    files.write(note, b"it did not come to its end; if it is not still running, start it again", private=True)
+    try:
+        yield
+    except BaseException as error:
+        with suppress(StorageProblem):  # then the first note stays; what is raised says more
+            files.write(note, str(from_core(error)).encode(), private=True)
+        raise
+    note.unlink()
+
+
+def _note(places: Places, profile: str) -> Path:
+    """Where a failed run is noted; "" is the profile of a run that failed before it had one."""
+    return places.tables.with_name(f"harmonise-{profile}.failed" if profile else "harmonise.failed")
+
+
+def _when(path: Path) -> str:
+    return f"{dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _write_report(places: Places, profile: Profile, quality: Quality) -> Path:

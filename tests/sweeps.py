@@ -19,5 +19,5 @@ def thinned(values: Iterable[Any], every: int = 4) -> list[Any]:
 
 
 def examples(number: int) -> int:
-    """Scale a number of random examples by the profile: all of them, or in `make check` a quarter, at least five."""
+    """Scale a number of random examples by the profile: all of them, or in `make check` a tenth, at least five."""
     return max(min(number, 5), number * settings.default.max_examples // FULL)

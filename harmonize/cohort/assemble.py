@@ -31,6 +31,7 @@ from harmonize.reporting.tally import Tally
 Person = tuple[str, str]
 Facts = Mapping[str, Sequence[Found]]
 
+_BATCH: Final = 1024  # events kept for a moment: so few that they are in the cache still
 _DOUBTFUL: Final = frozenset({State.UNKNOWN, State.INVALID})
 
 
@@ -62,17 +63,23 @@ def assemble(items: Iterable[Item], profile: Profile, pseudonym_key: bytes) -> A
     withdrawn: set[tuple[str, int]] = set()
     labs = {variable.name for variable in profile.scalars if isinstance(variable, LabVariable)}
     store = Store([*profile.names, *Fact, *(outcome.name for outcome in profile.outcomes)], labs)
+    events: list[Event] = []
     for item in items:
         match item:
             case Event():
-                tally.seen(item)
-                store.add(item)
+                events.append(item)
+                if len(events) == _BATCH:
+                    tally.seen(*events)
+                    store.add(events)
+                    events = []
             case PatientRecord():
                 records[item.system, item.identifier].append(item)
             case Issue():
                 tally.add(item)
             case Withdrawn():
                 withdrawn.add((item.where.file, item.where.line))
+    tally.seen(*events)
+    store.add(events)
     store.sort()
     return _Cohort(profile, tally, store, len(records)).assembled(records, withdrawn, pseudonym_key)
 

@@ -50,6 +50,7 @@ class Columns:
         self._vectors = {
             variable.name: np.zeros((rows, variable.length), dtype=np.float32) for variable in profile.features
         }
+        self._open = self._values[:0], self._states[:0], self._places[:0]  # the open row, each a view
         prefixes = ("", *(f"{outcome.name}_" for outcome in profile.outcomes))
         self._times = {prefix: np.full(rows, -1, dtype=np.int32) for prefix in prefixes}
         self._events = {prefix: np.zeros(rows, dtype=np.bool_) for prefix in prefixes}
@@ -59,24 +60,27 @@ class Columns:
 
     def open_row(self, pid: str) -> int:
         """Begin the next patient, whose row everything concerns that is put from now on."""
+        row = len(self._pids)
         self._pids.append(pid)
-        return len(self._pids) - 1
+        self._open = self._values[row], self._states[row], self._places[row]
+        return row
 
     def put(self, name: str, cell: Cell) -> None:
         """A number of the open row, or the reason why there is none."""
-        row, at = len(self._pids) - 1, self._at[name]
-        self._values[row, at] = np.nan if cell.value is None else cell.value
-        self._states[row, at] = cell.state
+        at = self._at[name]
+        values, states, places = self._open
+        values[at] = np.nan if cell.value is None else cell.value
+        states[at] = cell.state
         if cell.source is not None:
-            self._places[row, at] = self._place(cell.source)
+            places[at] = self._place(cell.source)
 
     def put_block(self, at: Ints, values: Floats, states: Ints, source: Found | None) -> None:
         """Numbers of the open row that have one source: `at` as from `block`, NaN where there is none."""
-        row = len(self._pids) - 1
-        self._values[row, at] = values
-        self._states[row, at] = states
+        row, states_of_row, places = self._open
+        row[at] = values
+        states_of_row[at] = states
         if source is not None:
-            self._places[row, at] = self._place(source)
+            places[at] = self._place(source)
 
     def block(self, names: Sequence[str]) -> Ints:
         """Where these variables stand, for `put_block`."""

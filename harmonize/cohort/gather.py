@@ -24,7 +24,6 @@ Key = TypeVar("Key")
 
 PATIENT, VARIABLE, VALUE, UNIT, DAY, STATE, FILE, LINE, FIELD = range(9)
 _WIDTH: Final = 9
-_BATCH: Final = 8192
 _NO_VALUE: Final = -1
 _STATES: Final = tuple(State)
 
@@ -105,7 +104,9 @@ class Store:
         # Apart: Decimal(1) and True are equal keys and different facts.
         self._decimals = _Interned(self._values)
         self._others = _Interned(self._values)
-        self._waiting: list[Event] = []
+        # By identity first: sources make equal numbers once, and a decimal's hash takes long. What is in the list lives
+        # as long as the store, so nothing else can have its identity.
+        self._known: dict[int, int] = {id(None): _NO_VALUE}
         self._batches: list[Rows] = []
         self._rows: Rows = np.zeros((0, _WIDTH), dtype=np.int32)
         self._starts: list[int] = []
@@ -115,24 +116,19 @@ class Store:
         self._seen = self._variables.get(Fact.LAST_FOLLOW_UP, _NO_VALUE)
         self.measurements: Rows = self._rows
 
-    def add(self, event: Event) -> None:
-        """Keep a fact.
+    def add(self, events: Collection[Event]) -> None:
+        """Keep facts, best a thousand at a time.
 
         Raises:
-            MisuseError: the profile does not know a variable (of this fact, or of one before).
+            MisuseError: the profile does not know a variable.
         """
-        self._waiting.append(event)
-        if len(self._waiting) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
         # A column at a time, not a fact at a time: half the work, for what runs for every fact of every patient.
-        events, decimals, other = self._waiting, self._decimals, self._number
+        known, number = self._known.get, self._number
         try:
             columns = (
                 [self._patients[event.patient] for event in events],
                 [self._variables[event.variable] for event in events],
-                [decimals[event.value] if type(event.value) is Decimal else other(event.value) for event in events],
+                [number(value) if (at := known(id(value := event.value))) is None else at for event in events],
                 [self._units[event.unit] for event in events],
                 [0 if event.time is None else event.time.toordinal() for event in events],
                 [event.state for event in events],
@@ -143,7 +139,6 @@ class Store:
         except KeyError as error:
             raise MisuseError(f"a source yielded {error.args[0]}, which the profile does not know") from None
         self._batches.append(np.array(columns, dtype=np.int32).T)
-        self._waiting = []
 
     def _number(self, value: Value | None) -> int:
         """-1 for nothing, less for a date's ordinal, else a place in the list of values."""
@@ -155,11 +150,14 @@ class Store:
             with np.errstate(over="ignore"):  # what no single can hold becomes infinite, and is refused as such
                 self._values.append(np.array(value, dtype=np.float64).astype(np.float32))
             return len(self._values) - 1
-        return self._others[value]
+        count = len(self._values)
+        at = self._decimals[value] if type(value) is Decimal else self._others[value]
+        if at == count:
+            self._known[id(value)] = at
+        return at
 
     def sort(self) -> None:
         """Bring the facts of a patient together. Nothing may be added afterwards."""
-        self._flush()
         rows = np.concatenate([self._rows, *self._batches])
         self._batches.clear()
         many = rows[:, VARIABLE] < self._many
@@ -169,6 +167,7 @@ class Store:
         self._starts = np.searchsorted(self._rows[:, PATIENT], np.arange(len(self._patients) + 1)).tolist()
         self._decimals.clear()
         self._others.clear()
+        self._known.clear()
         self._unit_names, self._file_names, self._field_names = list(self._units), list(self._files), list(self._fields)
 
     @property

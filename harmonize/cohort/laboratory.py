@@ -28,7 +28,7 @@ from harmonize.cohort.choose import MISSING_ORDER, Notes, number
 from harmonize.cohort.columns import Columns
 from harmonize.cohort.gather import DAY, FIELD, FILE, LINE, PATIENT, STATE, UNIT, VALUE, VARIABLE, Store
 from harmonize.errors import MisuseError
-from harmonize.events import State
+from harmonize.events import Issue, State
 from harmonize.profile import LabVariable
 
 Ints = NDArray[np.int64]
@@ -147,8 +147,7 @@ class _Batch:
         exact = units.convert(value, unit, variable)
         if exact is None:
             return np.nan, "unit-unknown"
-        for _ in range(count):
-            self._notes.tally.measured(variable.name, unit.strip(), value)
+        self._notes.tally.measured(variable.name, unit.strip(), value, count)
         measured = exact.quantize(self._quanta[variable_number], context=_ROUNDING)
         if implausible(measured, variable.hard, variable.soft) == "range-hard":
             return np.nan, "range-hard"
@@ -204,6 +203,12 @@ class _Batch:
             )
 
     def _report(self, code: str, which: Bools | Ints) -> None:
-        for at in (np.flatnonzero(which) if which.dtype == np.bool_ else which).tolist():
-            where = self._store.place(self._facts[at])
-            self._notes.issue(code, where, self._ordered[self._facts[at, VARIABLE]].name)
+        """Report measurements, those of one variable and field together: out of the window are many."""
+        at = np.flatnonzero(which) if which.dtype == np.bool_ else which
+        groups = self._variable[at] * len(self._store.fields) + self._facts[at, FIELD]
+        order = np.argsort(groups, kind="stable")
+        for rows in np.split(at[order], np.flatnonzero(np.diff(groups[order])) + 1):
+            if rows.size:
+                first, variable = self._facts[rows[0]], self._ordered[self._variable[rows[0]]]
+                issue = Issue(code, self._store.place(first), variable.name, rows.size)
+                self._notes.tally.add_equal(issue, map(self._store.place, self._facts[rows]))

@@ -99,7 +99,7 @@ Verdict = bool | None
 """Whether a variant, or all of a gene together, has a feature; None if that cannot be told."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # by identity, so that what is known of them can be cached
 class Genes:
     """The genes that matter to a profile, and their names.
 

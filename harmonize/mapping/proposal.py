@@ -1,4 +1,4 @@
-"""A first mapping file for an unknown CSV: proposals by likeness of names, none of them in force."""
+"""A first mapping file for an unknown CSV: proposals by likeness of names and by cells, none of them in force."""
 
 __all__ = ["propose"]
 
@@ -6,15 +6,16 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from harmonize.dates import DateFormat
 from harmonize.events import Fact
-from harmonize.mapping.targets import Kind, kind, targets
+from harmonize.mapping.samples import TOKENS, Sample
+from harmonize.mapping.targets import AGE_UNITS, Kind, kind, targets
 from harmonize.profile import Profile
 from harmonize.spreadsheets import is_serial_date
-from harmonize.variables import CodeVariable, LabVariable
+from harmonize.variables import CodeVariable, DerivedVariable, LabVariable
 
 _LIKE: Final = 0.72  # below this likeness a proposal would be noise
 _FEW: Final = 12  # distinct texts of a category at most
@@ -22,9 +23,6 @@ _OFTEN: Final = 3  # a text that fewer rows have may be a person's, not a catego
 _LONGEST: Final = 30
 _SHORTEST: Final = 3  # shorter words are in too many names
 _FIRST: Final = 2
-_TOKENS: Final = frozenset(
-    {"na", "n/a", "nan", "nd", "n.d.", "k.a.", ".", "-", "?", "null", "none", "unknown", "-99", "-9"}
-)
 _PATIENT: Final = "patient"
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     _PATIENT: (
@@ -63,16 +61,21 @@ def propose(
     Args:
         header: column names.
         profile: what the study wants.
-        samples: column name -> cell texts of some rows; helps with date formats and category texts.
+        samples: column name -> cell texts of some rows; they rule out what a column cannot be, and help with date
+            formats, the unit of ages and category texts.
         file: name of the CSV file.
 
     Returns:
         TOML with comments. It loads only after somebody has put the proposals in force.
     """
     names = [name.strip() for name in header]
-    seen = samples or {}
+    seen = {name: Sample(cells) for name, cells in (samples or {}).items()}
+    candidates = {_PATIENT: _WORDS[_PATIENT]} | {each: _candidates(each, profile) for each in _order(profile)}
+    kinds = {each: kind(each, profile) for each in _order(profile)}
     chosen = _assigned(
-        {_PATIENT: _WORDS[_PATIENT]} | {each: _candidates(each, profile) for each in _order(profile)}, names
+        candidates,
+        names,
+        lambda target, name: target in kinds and name in seen and seen[name].rules_out(kinds[target]),
     )
     patient = chosen.get(_PATIENT, names[0] if names else "")
     lines = [
@@ -89,13 +92,13 @@ def propose(
         "[csv]",
         "# encoding, delimiter, decimal, thousands, date_format and missing: declare what differs from",
         "# UTF-8, comma, point, none, %Y-%m-%d and only blank cells; -99, 999, NA or . may mean missing.",
-        *_dialect(seen),
+        *_dialect(samples or {}),
         "",
         "[columns]",
     ]
     for target in _order(profile):
         if target in chosen:
-            lines.append(_line(target, chosen[target], profile, seen.get(chosen[target], ())))
+            lines.append(_line(target, chosen[target], profile, seen.get(chosen[target], Sample(()))))
         else:
             lines.append(f"# {target}: no column looks like {_title(target, profile)}")
     taken = {patient, *chosen.values()}
@@ -122,7 +125,9 @@ def _title(target: str, profile: Profile) -> str:
     return target.replace("_", " ")
 
 
-def _assigned(candidates: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[str, str]:
+def _assigned(
+    candidates: Mapping[str, Sequence[str]], names: Sequence[str], ruled_out: Callable[[str, str], bool]
+) -> dict[str, str]:
     """Target -> column: the likeliest pair first, every column once; the order of targets and columns decides ties."""
     scored = sorted(
         (-max(_likeness(words, name) for words in wanted), rank, at)
@@ -132,7 +137,8 @@ def _assigned(candidates: Mapping[str, Sequence[str]], names: Sequence[str]) -> 
     )
     order, chosen, taken = list(candidates), dict[str, str](), set[int]()
     for score, rank, at in scored:
-        if -score >= _LIKE and order[rank] not in chosen and at not in taken:
+        free = order[rank] not in chosen and at not in taken
+        if -score >= _LIKE and free and not ruled_out(order[rank], names[at]):
             chosen[order[rank]] = names[at]
             taken.add(at)
     return chosen
@@ -156,19 +162,19 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", spaced.lower())
 
 
-def _line(target: str, column: str, profile: Profile, sample: Sequence[str]) -> str:
+def _line(target: str, column: str, profile: Profile, sample: Sample) -> str:
     parts = [f"column = {_text(column)}", *_details(target, profile, sample)]
     return f"# {target} = {{ {', '.join(parts)} }}  # check: {_title(target, profile)}"
 
 
-def _details(target: str, profile: Profile, sample: Sequence[str]) -> Iterator[str]:
+def _details(target: str, profile: Profile, sample: Sample) -> Iterator[str]:
     match kind(target, profile):
         case Kind.LAB:
             variable = profile.variable(target)
             if isinstance(variable, LabVariable):
                 yield f"unit = {_text('... one of: ' + ', '.join(variable.units))}"
         case Kind.AGE:
-            yield 'unit = "a"'
+            yield f"unit = {_text(_age_unit(target, profile, sample))}"
         case Kind.CODE:
             variable = profile.variable(target)
             if isinstance(variable, CodeVariable):
@@ -182,25 +188,27 @@ def _details(target: str, profile: Profile, sample: Sequence[str]) -> Iterator[s
         case Kind.SURVIVAL:
             yield 'event_column = "..."'
             yield 'date_format = "... days-from-diagnosis, months-from-diagnosis or years-from-diagnosis"'
-            yield _codes((), "... true (died) or false")
+            yield _codes(Sample(()), "... true (died) or false")
         case _:
             pass
 
 
-def _present(sample: Sequence[str]) -> list[str]:
-    return [text.strip() for text in sample if text.strip() and text.strip().lower() not in _TOKENS]
+def _age_unit(target: str, profile: Profile, sample: Sample) -> str:
+    variable = profile.variable(target)
+    fitting = sample.age_units(variable.soft) if isinstance(variable, DerivedVariable) and sample.texts else ["a"]
+    return fitting[0] if len(fitting) == 1 else "... one of: " + ", ".join(fitting or AGE_UNITS)
 
 
-def _codes(sample: Sequence[str], answer: str) -> str:
-    counts = Counter(_present(sample))
+def _codes(sample: Sample, answer: str) -> str:
+    counts = Counter(sample.texts)
     shown = sorted(text for text, count in counts.items() if count >= _OFTEN and len(text) <= _LONGEST)
     if not 0 < len(shown) <= _FEW:
         shown = ["..."]
     return "codes = { " + ", ".join(f"{_text(text)} = {_text(answer)}" for text in shown) + " }"
 
 
-def _form(sample: Sequence[str]) -> str:
-    texts = _present(sample)
+def _form(sample: Sample) -> str:
+    texts = sample.texts
     fitting = [form for form in _FORMATS if texts and all(DateFormat.parse(form).read(text) for text in texts)]
     if not fitting and texts and all(re.fullmatch(r"-?[0-9]+(?:[.,][0-9]+)?", text) for text in texts):
         fitting = ["excel", "days-from-diagnosis"] if all(map(is_serial_date, texts)) else ["days-from-diagnosis"]
@@ -211,7 +219,7 @@ def _dialect(samples: Mapping[str, Sequence[str]]) -> Iterator[str]:
     texts = {text.strip() for column in samples.values() for text in column}
     if any(re.fullmatch(r"-?[0-9]+,[0-9]{1,2}", text) for text in texts):
         yield '# decimal = ","  # check: some cells have a decimal comma'
-    if tokens := sorted(text for text in texts if text.lower() in _TOKENS):
+    if tokens := sorted(text for text in texts if text.lower() in TOKENS):
         reasons = ", ".join(f'{_text(token)} = "... not-recorded, unknown or not-tested"' for token in tokens)
         yield f"# missing = {{ {reasons} }}  # check"
 

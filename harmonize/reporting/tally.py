@@ -5,11 +5,12 @@ __all__ = ["Finding", "Karyotypes", "Tally", "shown"]
 import math
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
-from harmonize.events import Event, Issue, Severity
+from harmonize.events import Event, Issue, Pointer, Severity
 from harmonize.reporting.issues import CODES, Check
 
 _PLACES_KEPT = 10
@@ -109,19 +110,32 @@ class Tally:
 
     def add(self, issue: Issue) -> None:
         """Count one issue."""
+        self.add_equal(issue, (issue.where,))
+
+    def add_equal(self, issue: Issue, places: Iterable[Pointer]) -> None:
+        """Count equal issues.
+
+        Args:
+            issue: one of them; `count` says how many there are.
+            places: of all of them, in order, with the field that `issue` has; only the first are looked at.
+        """
         key = (issue.code, issue.variable, issue.where.field)
         self._counts[key] += issue.count
-        places = self._places.setdefault(key, set())
-        if len(places) < _PLACES_KEPT:
+        known = self._places.setdefault(key, set())
+        if len(known) == _PLACES_KEPT:
+            return
+        for place in places:
             # A file name may hold bytes that are no UTF-8; a report is UTF-8.
-            places.add((issue.where.file.encode(errors="replace").decode(), issue.where.line))
+            known.add((place.file.encode(errors="replace").decode(), place.line))
+            if len(known) == _PLACES_KEPT:
+                break
 
-    def seen(self, event: Event) -> None:
-        """Count where a source has a fact: its code, or its column."""
-        self._codes[event.variable, event.code or event.where.field] += 1
+    def seen(self, *events: Event) -> None:
+        """Count where a source has facts: their codes, or their columns."""
+        self._codes.update([(event.variable, event.code or event.where.field) for event in events])
 
-    def measured(self, variable: str, unit: str, value: Decimal) -> None:
-        """Count a measurement with a unit that the profile knows, before any range is looked at.
+    def measured(self, variable: str, unit: str, value: Decimal, count: int = 1) -> None:
+        """Count measurements with a unit that the profile knows, before any range is looked at.
 
         Of the value only its size to a twentieth of a decade is counted: enough to see a wrong unit.
 
@@ -129,9 +143,10 @@ class Tally:
             variable: of the profile.
             unit: as written.
             value: as written, in `unit`.
+            count: how many measurements have this value and unit.
         """
         size = math.floor(math.log10(value) * _BINS_PER_DECADE) if value > 0 else _NOT_POSITIVE
-        self._sizes[variable, unit][size] += 1
+        self._sizes[variable, unit][size] += count
 
     def karyotype(self, outcome: str) -> None:
         """Count what became of one text: "parsed", or the issue code that says why not."""

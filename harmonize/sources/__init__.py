@@ -4,15 +4,13 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from harmonize.errors import MisuseError
-from harmonize.events import Issue, Item, PatientRecord, Pointer
+from harmonize.events import Item, PatientRecord, Pointer
 from harmonize.mapping import Bulk, Bundles, Csv, Features, Mapping, Ndjson, Server, Source, Variants
 from harmonize.profile import Profile
-from harmonize.pseudonyms import normalised
 from harmonize.sources import bulk, bundle, csv, features, ndjson, variants
 from harmonize.sources.fhir import Reader
 from harmonize.sources.files import Place, find
@@ -95,20 +93,12 @@ def _items(paths: list[Place], source: Source, profile: Profile, strict: Strict 
             yield from reader.finish()
         case Csv():
             for path in paths:
-                yield from map(_named, csv.read(path, source, profile))
+                yield from csv.read(path, source, profile)
         case Variants():
             for path in paths:
                 yield from variants.read(path, source, profile)
         case _:
             raise MisuseError(f"no reader for {source.format}")
-
-
-def _named(item: Item) -> Item:
-    """A record of a row as the other sources of the mapping would write it: two spellings would be two people."""
-    if not isinstance(item, PatientRecord):
-        return item
-    identifier = normalised(item.identifier)
-    return replace(item, identifier=identifier) if identifier else Issue("identifier-missing", item.where)
 
 
 def _fhir(paths: list[Place], source: Bundles | Ndjson | Bulk, profile: Profile, reader: Reader) -> Iterator[Item]:

@@ -79,15 +79,18 @@ def read(manifests: Sequence[Place], mapping: Bulk, profile: Profile, reader: Re
         reader: of the source that this file belongs to, which then finishes it; its own if None.
 
     Raises:
-        SourceError: a manifest cannot be read; it lists a file that is missing, listed twice, outside its folder, or
-            has another number of resources than it says; or a file cannot be trusted, see `ndjson.read`.
+        SourceError: a manifest cannot be read; it lists a file that is missing, listed twice (in another manifest,
+            too), outside its folder, or has another number of resources than it says; or a file cannot be trusted,
+            see `ndjson.read`.
     """
     own = Reader(mapping.patient, profile) if reader is None else reader
     exports = sorted(((place, *_load(place)) for place in manifests), key=lambda export: (export[1], export[0].name))
+    listed = [_local(place, manifest.output) for place, _, manifest in exports]
+    _check_apart([(place, files) for (place, _, _), files in zip(exports, listed, strict=True)])
     deletions = [_deleted(place, manifest) for place, _, manifest in exports]
     for number, (place, _, manifest) in enumerate(exports):
         own.deleted = frozenset().union(*deletions[number:])
-        for file in _local(place, manifest.output):
+        for file in listed[number]:
             count = yield from ndjson.lines(file[0], own)
             if file[1].count is not None and file[1].count != count:
                 raise SourceError(
@@ -118,20 +121,35 @@ def _local(manifest: Place, files: Sequence[_File]) -> list[tuple[Place, _File]]
     """The files beside a manifest, each once, in its order."""
     folder = manifest.path.parent.resolve()
     found: dict[Path, _File] = {}
+    seen: set[Path] = set()
     for number, file in enumerate(files, start=1):
         path = folder / _name(file.url, manifest.name, number)
         if not path.is_file() and path.with_name(f"{path.name}.gz").is_file():
             path = path.with_name(f"{path.name}.gz")
-        # Followed to its end: a link may lead anywhere.
-        if not path.resolve().is_relative_to(folder):
+        end = path.resolve()  # a link may lead anywhere
+        if not end.is_relative_to(folder):
             raise SourceError(f"{manifest.name}: file {number} lies outside its folder; {_WAY_OUT}")
         if not path.is_file():
             raise SourceError(f"{manifest.name}: file {number} is not beside it; download it, too")
-        if path in found:
-            raise SourceError(f"{manifest.name}: file {number} has the name of an earlier one; {_WAY_OUT}")
+        if end in seen:
+            raise SourceError(f"{manifest.name}: file {number} is the same file as an earlier one; {_WAY_OUT}")
+        seen.add(end)
         found[path] = file
     named = PurePosixPath(manifest.name).parent
     return [(Place(path, str(named / path.relative_to(folder).as_posix())), file) for path, file in found.items()]
+
+
+def _check_apart(exports: Sequence[tuple[Place, Sequence[tuple[Place, _File]]]]) -> None:
+    """Refuse a file of two exports: it can be of one of them only, and nothing says which was written over."""
+    owners: dict[Path, str] = {}
+    for manifest, files in exports:
+        for place, _ in files:
+            owner = owners.setdefault(place.path.resolve(), manifest.name)
+            if owner != manifest.name:
+                raise SourceError(
+                    f"{manifest.name}: lists {place.name}, as {owner} does; keep each export in a folder of its own, "
+                    "with one manifest"
+                )
 
 
 def _name(url: str, manifest: str, number: int) -> PurePosixPath:

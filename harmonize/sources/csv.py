@@ -18,6 +18,7 @@ from harmonize.events import Event, Fact, Issue, Item, PatientRecord, Pointer
 from harmonize.mapping import Column, Csv
 from harmonize.mapping.fitting import introduces
 from harmonize.profile import Profile
+from harmonize.pseudonyms import normalised
 from harmonize.sources.cells import DAY0, UNSEEN, Cell, Cells, Row
 from harmonize.sources.columns import reader
 from harmonize.sources.decoding import Lines
@@ -113,7 +114,7 @@ class _Reader:
 
     def _row(self, cells: list[str], line: int, index: Mapping[str, int], rows: "_Rows") -> list[Item]:
         column = self._mapping.patient.column
-        identifier = cells[index[column]]
+        identifier = normalised(cells[index[column]])
         if not identifier:
             return [Issue("identifier-missing", Pointer(self._name, line, column))]
         if is_rounded_identifier(identifier):

@@ -19,6 +19,7 @@ from harmonize.events import Event, Issue, Item, Pointer
 from harmonize.mapping import Features
 from harmonize.mapping.names import nearest
 from harmonize.profile import Profile
+from harmonize.pseudonyms import normalised
 from harmonize.sources.files import Readable, opened
 from harmonize.spreadsheets import is_rounded_identifier
 from harmonize.variables import FeatureVariable
@@ -120,7 +121,7 @@ class _File:
         identifiers = batch.column(column).to_pylist()
         for number, (identifier, vector) in enumerate(zip(identifiers, self._vectors(batch, first), strict=True)):
             where = Pointer(self._name, first + number, column)
-            text = "" if identifier is None else str(identifier).strip()
+            text = "" if identifier is None else normalised(str(identifier))
             if not text:
                 yield Issue("identifier-missing", where)
             elif is_rounded_identifier(text):

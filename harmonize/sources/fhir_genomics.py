@@ -217,13 +217,10 @@ class _Translator:
             if part.data_absent_reason:  # this gene was not looked at, whatever stands beside the reason
                 continue
             concept = part.value_codeable_concept
-            named = _gene_codings(concept.coding) if concept is not None else ()
-            for number, display in named:
-                found.add(number)
-                stated = self._genes.find(display) if display else None
-                # Only where it touches a gene of ours: which one is meant is known by its id alone.
-                if stated is not None and stated != number and not self._genes.wanted.isdisjoint((stated, number)):
-                    issues.append(Issue("code-display-mismatch", self._where, Fact.VARIANT))
+            named, mismatches = _coded_genes(concept.coding, self._genes) if concept is not None else ((), 0)
+            found.update(named)
+            if mismatches:
+                issues += [Issue("code-display-mismatch", self._where, Fact.VARIANT)] * mismatches
             if not named and (text := _text(part)):
                 if (known := self._genes.find(text)) is not None:
                     found.add(known)
@@ -314,15 +311,22 @@ def _codes(concept: CodeableConcept | None, systems: Collection[str]) -> Iterato
 
 
 @lru_cache(maxsize=4096)  # a panel names the same genes in every patient
-def _gene_codings(codings: tuple[Coding, ...]) -> tuple[tuple[int, str], ...]:
-    """HGNC id and display of every coding of genenames.org; mCODE's own examples leave out the prefix."""
-    named = []
+def _coded_genes(codings: tuple[Coding, ...], ours: Genes) -> tuple[tuple[int, ...], int]:
+    """HGNC ids of the codings of genenames.org, and how many of their displays name another gene.
+
+    mCODE's own examples leave out the prefix of an id.
+    """
+    named: list[int] = []
+    mismatches = 0
     for coding in codings:
         if coding.system in _GENENAMES and coding.code:
             number = genes.hgnc(f"HGNC:{coding.code}") or genes.hgnc(coding.code)
             if number is not None:
-                named.append((number, coding.display or ""))
-    return tuple(named)
+                named.append(number)
+                stated = ours.find(coding.display or "")
+                # Only where it touches a gene of ours: which one is meant is known by its id alone.
+                mismatches += stated not in (None, number) and bool({stated, number} & ours.wanted)
+    return tuple(named), mismatches
 
 
 def _text(part: ObservationPart) -> str:

@@ -22,6 +22,7 @@ LastSeen = dict[str, tuple[dt.date, str, int]]
 """Patient key -> the last day on which the patient was seen, and the file and line that say so."""
 
 _SKIPPED: Final = frozenset({"entered-in-error", "cancelled", "registered"})
+_VALUE: Final = State.VALUE  # looked up once: members of an enumeration take long to find
 _NO_DATE: Final[Judged] = (None, ("time-missing",))
 
 
@@ -96,12 +97,12 @@ class Observations:
         """
         quantity = observation.value_quantity
         if quantity is not None and target.lab and not judged[1] and observation.status != "preliminary":
-            value, unit = self._values.plain(observation, quantity)
-            if value is not None:
-                day = judged[0]
-                about = (key, target.lab, day)
-                self._versions.add(observation.id, observation.meta, about, (value, unit), where)
-                return (Event(key, target.lab, value, where, unit, day, State.VALUE, target.code),)
+            plain = self._values.plain(observation, quantity)
+            if plain is not None:
+                (value, hashed), unit = plain
+                name, day = target.lab, judged[0]
+                self._versions.add(observation.id, observation.meta, (key, name, day), (hashed, unit), where)
+                return (Event(key, name, value, where, unit, day, _VALUE, target.code),)
         return self._found(observation, key, judged, where)
 
     def _skipped(self, observation: Observation, where: Pointer) -> Sequence[Item]:
@@ -128,7 +129,10 @@ class Observations:
         items: list[Item] = []
         genomic = False
         for part in (observation, *observation.component) if observation.component else (observation,):
-            for target in self._targets_of(part):
+            codings = part.code.coding if part.code is not None else ()
+            if len(codings) == 1 and codings[0].code not in self._targets:  # of a panel of genes there are fifty
+                continue
+            for target in self._targets_of(codings):
                 if target.variable is None:
                     genomic = True
                 else:
@@ -141,19 +145,15 @@ class Observations:
     def _genomics(self, observation: Observation, key: str, judged: Judged, where: Pointer) -> Iterator[Item]:
         found = list(fhir_genomics.events(observation, key, where, judged[0], self._profile))
         # A finding without a date counts as of the diagnosis; a date that cannot be used is worth a word.
-        for variable in dict.fromkeys(item.variable for item in found if isinstance(item, Event)):
-            for late in judged[1]:
-                if late != "time-missing":
-                    yield Issue(late, where, variable)
+        if judged[1]:
+            for variable in dict.fromkeys(item.variable for item in found if isinstance(item, Event)):
+                for late in judged[1]:
+                    if late != "time-missing":
+                        yield Issue(late, where, variable)
         yield from found
 
-    def _targets_of(self, part: ObservationPart) -> Iterable[_Target]:
+    def _targets_of(self, codings: Iterable[Code]) -> Iterable[_Target]:
         """Each variable once, however many codings name it."""
-        codings = part.code.coding if part.code is not None else ()
-        if len(codings) == 1:  # of a panel of genes there are fifty
-            systems = self._targets.get(codings[0].code)
-            target = None if systems is None else systems.get(codings[0].system)
-            return () if target is None else (target,)
         found: dict[str, _Target] = {}
         for target in self._hits(codings):
             found.setdefault("" if target.variable is None else target.variable.name, target)
@@ -192,5 +192,5 @@ class Observations:
         for item in items:
             if isinstance(item, Event):
                 about = (item.patient, item.variable, item.time)
-                said = (item.value, item.unit) if item.state is State.VALUE else (item.value, item.unit, item.state)
+                said = (item.value, item.unit) if item.state is _VALUE else (item.value, item.unit, item.state)
                 add(observation.id, observation.meta, about, said, item.where)

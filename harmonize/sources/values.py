@@ -55,11 +55,11 @@ class Values:
     """Numbers and units are each made once: laboratories repeat themselves."""
 
     def __init__(self) -> None:
-        self._decimals: dict[float | None, Decimal] = {}
+        self._decimals: dict[float | None, tuple[Decimal, int]] = {}
         self._units: dict[str | None, str] = {}
 
-    def plain(self, part: ObservationPart, quantity: Quantity) -> tuple[Decimal | None, str | None]:
-        """(number, unit) of a measurement of which nothing else is to be said; None for all others."""
+    def plain(self, part: ObservationPart, quantity: Quantity) -> tuple[tuple[Decimal, int], str] | None:
+        """(number and its hash, unit) of a measurement of which nothing else is to be said; None for all others."""
         if (
             quantity.comparator is not None
             or quantity.beside_value is not None
@@ -67,11 +67,11 @@ class Values:
             or part.data_absent_reason is not None
             or part.reference_range
         ):
-            return None, None
+            return None
         value, code = quantity.value, quantity.code
         if value is None or not code:
-            return None, None
-        return self._decimals.get(value) or self._decimal(value), self._units.get(code) or self._unit(code)
+            return None
+        return self._decimals.get(value) or self._number(value), self._units.get(code) or self._unit(code)
 
     def measured(
         self, part: ObservationPart, variable: LabVariable
@@ -82,9 +82,10 @@ class Values:
             state = _COMPARATORS.get(quantity.comparator)
             if state is None:
                 return None, None, State.INVALID, "comparator-unknown"
-            unit = self._unit(quantity.code or quantity.unit)
+            written = quantity.code or quantity.unit
+            unit = self._unit(written) if written else None
             suspect = bool(part.reference_range) and _contradicts(part, unit, variable)
-            return self._decimal(quantity.value), unit, state, "unit-suspect" if suspect else None
+            return self._number(quantity.value)[0], unit, state, "unit-suspect" if suspect else None
         if (missing := _missing(part)) is not None:
             return None, None, *missing
         if part.value_integer is not None:
@@ -132,21 +133,20 @@ class Values:
         factor = _FRACTIONS.get(quantity.code or quantity.unit)
         if factor is None:
             return None, State.INVALID, "unit-unknown"
-        return self._decimal(quantity.value) * factor, State.VALUE, None
+        return self._number(quantity.value)[0] * factor, State.VALUE, None
 
-    def _decimal(self, value: float) -> Decimal:
+    def _number(self, value: float) -> tuple[Decimal, int]:
         known = self._decimals.get(value)
         if known is None:
             if len(self._decimals) >= _MOST:
                 self._decimals.clear()
             # repr is the shortest decimal that gives this float: the number as the laboratory wrote it.
-            known = self._decimals[value] = Decimal(repr(value))
+            number = Decimal(repr(value))
+            known = self._decimals[value] = (number, hash(number))
         return known
 
-    def _unit(self, unit: str | None) -> str | None:
+    def _unit(self, unit: str) -> str:
         """The coded unit is meant for machines; the free text counts only where there is no code."""
-        if not unit:
-            return None
         if len(self._units) >= _MOST:
             self._units.clear()
         return self._units.setdefault(unit, unit)

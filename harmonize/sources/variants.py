@@ -22,6 +22,7 @@ from harmonize.genetics.genes import HGNC
 from harmonize.genetics.genomics import Genes, denies
 from harmonize.mapping import Variants
 from harmonize.profile import Profile
+from harmonize.pseudonyms import normalised
 from harmonize.sources.decoding import Lines
 from harmonize.sources.files import Readable, Strikes, opened
 from harmonize.sources.numbers import Notation
@@ -138,7 +139,7 @@ class _Reader:
         return "" if text in self._mapping.csv.missing else text
 
     def _row(self, cells: Mapping[str, str], line: int) -> Iterator[Item]:
-        identifier = cells["patient.column"]
+        identifier = normalised(cells["patient.column"])
         column = self._mapping.patient.column
         if not identifier:
             yield Issue("identifier-missing", Pointer(self._name, line, column))

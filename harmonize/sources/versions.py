@@ -46,14 +46,16 @@ class Versions:
             name: of the resource: its id, with the type before it unless it is an Observation.
             meta: of the resource; lastUpdated orders versions.
             about: patient key, variable, day.
-            said: value, unit and what else makes a difference; hashable.
+            said: value, unit and what else makes a difference; hashable. The hash of a part may stand for it: of
+                decimals it takes longer than all else here.
             where: file and line.
         """
+        moment = instant(meta.last_updated) if meta is not None and meta.last_updated is not None else None
         self._extend(
             _PACK(
                 # With the patient: ids that mean something inside one document only, as "1", must not collide.
                 hash((name, about[0])) if name else 0,
-                _version(meta),
+                _UNKNOWN if moment is None else moment,
                 hash(said),
                 hash(about),
                 self._files.setdefault(where.file, len(self._files)),
@@ -139,8 +141,3 @@ class Versions:
 
     def _place(self, place: tuple[int, int]) -> Pointer:
         return Pointer(list(self._files)[place[0]], place[1])
-
-
-def _version(meta: Meta | None) -> int:
-    moment = instant(meta.last_updated) if meta is not None and meta.last_updated is not None else None
-    return _UNKNOWN if moment is None else moment

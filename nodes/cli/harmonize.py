@@ -116,6 +116,9 @@ def report(
 
     places = Places(options.site(config).paths)
     found = harmonising.stored_profile(places, profile)
+    for line in harmonising.failed(places, found) or ():
+        # Beside JSON and a path, never in them: somebody else's program reads these.
+        (err if json or shareable else out).print(line, markup=False, soft_wrap=True)
     if shareable:
         page, data = harmonising.share(places, found)
         if json:
@@ -161,7 +164,8 @@ def _print_explanation(found: Explanation, *, show_value: bool) -> None:
     from harmonize.reporting.tally import shown
 
     state = found.state.name.lower().replace("_", "-")
-    lines = [f"{found.variable}: {found.title}", f"patient {found.pid}", f"state   {state}"]
+    meaning = f": {found.meaning}" if found.meaning else ""
+    lines = [f"{found.variable}: {found.title}", f"patient {found.pid}", f"state   {state}{meaning}"]
     if found.place is None:
         lines.append("source  says nothing about it")
     else:

@@ -8,6 +8,7 @@ from audits.ledger import examine, privacy_loss_distribution, recount
 from dp import ledger
 from dp.budget import BudgetKind, Filter
 from dp.events import Account, GaussianEvent, NarrowEvent, event
+from tests.sweeps import thinned
 
 RUN, STUDY = "7f" * 32, "a1" * 32
 GRADIENT = GaussianEvent("gradient", 17.0, Account.TRAINING)
@@ -70,7 +71,7 @@ def test_a_damaged_chain_is_a_problem_and_not_a_number(damage: str) -> None:
     assert "does not verify" in found.problems[0]
 
 
-@pytest.mark.parametrize("wrong", [1.05, 0.9, math.nan])
+@pytest.mark.parametrize("wrong", thinned([1.05, 0.9, math.nan], 2))
 def test_accountants_that_differ_do_not_agree(wrong: float) -> None:
     def second(charges: Any, delta: Any) -> Any:
         return wrong * privacy_loss_distribution(charges, delta)

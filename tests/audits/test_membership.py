@@ -61,6 +61,7 @@ def test_an_overfitted_model_is_found_and_one_that_saw_nobody_is_not(sides: Any,
     assert leaky.blind.low < 0.5 < leaky.blind.high
 
 
+@pytest.mark.slow
 def test_what_cannot_be_resolved_says_so(leaky: Any) -> None:
     ten, one = leaky.results[-1].points
     assert ten.resolvable

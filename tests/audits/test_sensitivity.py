@@ -62,7 +62,7 @@ def test_the_production_clipping_holds_for_every_extreme_patient() -> None:
     assert 0.05 < found.worst <= 1.0
 
 
-@pytest.mark.parametrize("mutant", thinned([unclipped, batch_clip, batch_mean, no_finite_guard], 2))
+@pytest.mark.parametrize("mutant", thinned([unclipped, batch_clip, batch_mean, no_finite_guard]))
 def test_unsound_clipping_is_caught(mutant: Any) -> None:
     assert not probe(mutant, PAIRS, CLIP).holds
 

@@ -99,6 +99,7 @@ def test_a_patient_pays_for_the_sampling_of_his_own_hospital() -> None:
         assert found == pytest.approx(epsilon, abs=0.06)
 
 
+@pytest.mark.slow
 def test_shuffled_batches_are_not_poisson_samples() -> None:
     """q = 0.1, T = 200, σ = 5.43: ε = 1.00; twenty epochs without amplification are 3.50."""
     assert numerical.pld([(gradient(5.43, 0.1), 200)], 1e-5) == pytest.approx(1.0, abs=0.005)

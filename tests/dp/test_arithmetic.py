@@ -35,6 +35,7 @@ def agree(one: Float64, other: Float64) -> None:
     assert np.allclose(one, other, rtol=1e-14, atol=0, equal_nan=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @given(values=ROWS, seed=st.integers(0, 99))
 def test_the_compiled_passes_write_the_same_bits(values: np.ndarray, seed: int) -> None:
@@ -76,6 +77,7 @@ def test_a_sum_is_the_same_whoever_computes_it(network: Network) -> None:
     assert np.abs(sums[0] - sums[1]).max() < 300 * 2.0**-23
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_patients_are_apart_and_bounded_in_compiled_code(network: Network) -> None:
     tensors = [3 * tensor for tensor in network.inputs(70, torch.Generator().manual_seed(6))]

@@ -183,7 +183,7 @@ def test_the_sum_is_exactly_the_sum_of_its_patients(data: st.DataObject) -> None
     assert sum(u * u for u in alone) <= 4**44
 
 
-@pytest.mark.parametrize("outputs", [1, 3, 200])
+@pytest.mark.parametrize("outputs", [1, 3, pytest.param(200, marks=pytest.mark.slow)])
 def test_rounding_never_lengthens_a_patient(outputs: int) -> None:
     """Widths at which rounding to nearest alone would pass C: δ far below its grid in every coordinate."""
     torch.manual_seed(0)

@@ -67,6 +67,7 @@ def test_unprotected_sum_says_so(query: MakeQuery) -> None:
     assert "NOT differentially private" in (UnprotectedSum.__doc__ or "")
 
 
+@pytest.mark.slow
 def test_the_package_is_light() -> None:
     """A site that only reads its ledger loads neither torch nor dp_accounting."""
     code = (

@@ -39,6 +39,7 @@ from secagg.masks import Keystream
 from secagg.messages import Complete
 from tests.dp.checks.noise import manifest, query, rosters
 from tests.dp.checks.path import conforms, contributions
+from tests.sweeps import thinned
 
 PATHS: dict[str, dict[str, Any]] = {
     "wide": {},
@@ -57,7 +58,7 @@ def slowly(names: Any) -> list[Any]:
     return [pytest.param(name, marks=() if name in QUICK else (pytest.mark.slow,)) for name in names]
 
 
-@pytest.mark.parametrize("name", slowly(PATHS))
+@pytest.mark.parametrize("name", thinned(slowly(PATHS), 3))
 def test_residuals_are_the_noise_that_is_charged(name: str) -> None:
     conforms(Rehearsal(sites=6, length=500, **PATHS[name]))
 
@@ -88,7 +89,7 @@ class Here(threading.local):
 silent = Here()
 
 
-@pytest.mark.parametrize("name", slowly(PATHS))
+@pytest.mark.parametrize("name", thinned(slowly(PATHS), 3))
 def test_one_missing_share_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from dp import discrete_gaussian, noise_shares
 

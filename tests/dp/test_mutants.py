@@ -13,6 +13,7 @@ from tests.dp import mutants, proof_page
 from tests.dp.mutants import MUTANTS, said, stale
 from tests.dp.nursery import Nursery, StaleAnchor, nursery
 from tests.dp.planted import Mutant, bug
+from tests.sweeps import thinned
 
 CHECKS = {
     f"{module.__name__.rsplit('.', 1)[1]}:{check.__name__}": check
@@ -29,7 +30,7 @@ ALWAYS = ("a closed run gets its uploads back", "the head of a fork is accepted"
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(ELSEWHERE)) for name in CHECKS],
+    thinned([pytest.param(name, marks=[pytest.mark.slow] * name.startswith(ELSEWHERE)) for name in CHECKS], 3),
 )
 def test_the_product_has_the_property(name: str) -> None:
     CHECKS[name]()
@@ -53,6 +54,7 @@ def test_the_page_says_what_is_tested() -> None:
     assert present == proof_page.page(present), "run: python -m tests.dp.proof_page"
 
 
+@pytest.mark.slow
 def test_a_handful_of_bugs_is_caught() -> None:
     with nursery(LIGHT) as within:
         for mutant in MUTANTS:

@@ -22,6 +22,7 @@ from tests.dp import adversary
 from tests.dp.adversary import Case, attack, judge, worlds
 from tests.dp.planted_releases import PLANTED, Broken, Planted, half
 from tests.dp.subjects import subjects
+from tests.sweeps import thinned
 
 SUBJECTS = {subject.name: subject for subject in subjects()}
 QUICK = {name: 108 if subject.share == 1 else 18 for name, subject in SUBJECTS.items()}
@@ -29,7 +30,7 @@ ALWAYS = {"clips after summing", "forgets the divisor n - 1", "numbers at risk",
 """Bugs that are looked for in every run; the others when there is time."""
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", thinned(SUBJECTS, 2))
 def test_no_neighbour_moves_a_sum_by_more_than_its_sensitivity(name: str) -> None:
     finding = attack(SUBJECTS[name], QUICK[name])
 
@@ -38,7 +39,7 @@ def test_no_neighbour_moves_a_sum_by_more_than_its_sensitivity(name: str) -> Non
     assert finding.worst > 0.4, "an attack that moves nothing shows nothing"
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", thinned(SUBJECTS, 3))
 def test_removed_zero_patient(name: str) -> None:
     """Who is no number changes no bit of a sum, wherever he stands in the table."""
     subject = SUBJECTS[name]

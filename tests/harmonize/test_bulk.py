@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,41 @@ def test_one_file_twice(export: Path) -> None:
         export, output=[{"url": "https://a.example/1/Patient.ndjson"}, {"url": "https://a.example/2/Patient.ndjson"}]
     )
 
-    with pytest.raises(SourceError, match=r"^manifest.json: file 2 has the name of an earlier one"):
+    with pytest.raises(SourceError, match=r"^manifest.json: file 2 is the same file as an earlier one"):
         read(export)
+
+
+@pytest.mark.parametrize("url", ["./Patient.ndjson", "also.ndjson"])
+def test_one_file_by_two_names(export: Path, url: str) -> None:
+    (export / "also.ndjson").symlink_to("Patient.ndjson")
+    manifest(export, output=[{"url": "Patient.ndjson"}, {"url": url}])
+
+    with pytest.raises(SourceError, match=r"^manifest.json: file 2 is the same file as an earlier one"):
+        read(export)
+
+
+@pytest.mark.parametrize("url", ["Patient.ndjson", f"{SERVER}/other/Patient.ndjson", "also.ndjson"])
+def test_one_file_of_two_exports(export: Path, url: str) -> None:
+    (export / "also.ndjson").symlink_to("Patient.ndjson")
+    manifest(export, "later.json", transactionTime="2021-02-01T00:00:00Z", output=[{"url": url}])
+
+    with pytest.raises(SourceError) as error:
+        read(export)
+    assert str(error.value) == (
+        f"later.json: lists {url.rpartition('/')[2]}, as manifest.json does; keep each export in a folder of its own, "
+        "with one manifest"
+    )
+
+
+def test_exports_in_folders_of_their_own(export: Path, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("both")
+    export.rename(folder / "a")
+    shutil.copytree(folder / "a", folder / "b")
+    mapping = mappings.loads(BULK.replace("*.json", "*/manifest.json"), PROFILE)
+    table, quality = build(sources.read(folder, mapping, PROFILE), PROFILE, KEY)
+
+    assert table.arrow["wbc"].to_pylist() == [13.3]
+    assert {finding.code for finding in quality.findings} == {"patient-duplicate", "resource-duplicate"}
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,16 @@ def test_an_incomplete_karyotype_takes_nothing_from_a_complete_one_of_its_day() 
     assert cell(table, "cyto_ipssr_class") == (4.0, State.VALUE)
     assert cell(table, "cyto_del20q") == (0.0, State.TESTED_NEGATIVE)
     assert not {code for code, _ in codes(assembled)} & {"conflicting-values"}
+
+
+@pytest.mark.parametrize(
+    ("text", "normal", "plus8"),
+    [
+        ("46,XY[2]", (None, State.UNKNOWN), (None, State.UNKNOWN)),  # too few to exclude anything
+        ("46,XY[10]", (1.0, State.VALUE), (0.0, State.TESTED_NEGATIVE)),
+        ("47,XY,+8[3]/46,XY[2]", (0.0, State.TESTED_NEGATIVE), (1.0, State.VALUE)),
+    ],
+)
+def test_a_few_normal_metaphases_are_no_evidence_of_absence(text: str, normal: object, plus8: object) -> None:
+    table, _ = made(fact(Fact.KARYOTYPE, text), profile=MDS)
+    assert (cell(table, "cyto_normal"), cell(table, "cyto_plus8")) == (normal, plus8)

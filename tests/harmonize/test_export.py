@@ -97,7 +97,7 @@ def same(one: Table, other: Table) -> None:
         assert apart <= {"flc_ratio", *genes}, apart
 
 
-@pytest.mark.parametrize("name", thinned(PROFILES))
+@pytest.mark.parametrize("name", thinned(PROFILES, 5))
 @settings(max_examples=examples(40))
 @given(seed=st.integers(0, 2**32), patients=st.integers(0, 6))
 def test_bundles_are_read_back_as_the_same_table(name: str, seed: int, patients: int, tmp_path_factory: Any) -> None:
@@ -113,7 +113,7 @@ def test_bundles_are_read_back_as_the_same_table(name: str, seed: int, patients:
     same(table, again)
 
 
-@pytest.mark.parametrize("name", thinned(PROFILES))
+@pytest.mark.parametrize("name", thinned(PROFILES, 5))
 @settings(max_examples=examples(40))
 @given(seed=st.integers(0, 2**32), patients=st.integers(1, 6))
 def test_csv_is_read_back_as_the_same_table(name: str, seed: int, patients: int, tmp_path_factory: Any) -> None:
@@ -126,14 +126,14 @@ def test_csv_is_read_back_as_the_same_table(name: str, seed: int, patients: int,
     same(table, again)
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", thinned(PROFILES, 5))
 def test_bundles_are_valid_fhir(name: str) -> None:
     bundle_of = pytest.importorskip("fhir.resources.R4B.bundle").Bundle
     for bundle in export.bundles(tables(name, 7, 5), SYSTEM):
         bundle_of.model_validate_json(json.dumps(bundle))
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", thinned(PROFILES, 5))
 def test_every_reference_leads_to_an_entry(name: str) -> None:
     # A relative reference resolves inside a Bundle only from a fullUrl that is an address of a server (R4, Bundle).
     for bundle in export.bundles(tables(name, 7, 5), SYSTEM):

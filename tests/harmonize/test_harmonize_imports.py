@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 MODULES = (
     "harmonize.table",
     "harmonize.split",
@@ -11,6 +13,7 @@ MODULES = (
 UNWANTED = {"torch", "opacus", "fhir"}
 
 
+@pytest.mark.slow
 def test_harmonize_loads_no_torch() -> None:
     code = f"import sys, {', '.join(MODULES)}; print(*sorted({UNWANTED!r} & set(sys.modules)))"
 

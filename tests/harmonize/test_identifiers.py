@@ -1,5 +1,6 @@
 """One patient, however the identifier is written and wherever a reference points."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonize import mapping as mappings
+from harmonize import profile as profiles
 from harmonize import sources
+from harmonize.events import Issue, PatientRecord, Pointer
 from harmonize.pseudonyms import normalised, pseudonym
 from harmonize.reporting.quality import Quality
+from harmonize.sources import csv, variants
 from harmonize.table import Table, build
 from tests.harmonize.patients import KEY, PROFILE, SYSTEM
 from tests.harmonize.test_fhir_sources import CONDITION, ENCOUNTER, PATIENT, WBC, read, read_bundle
 
+MDS = profiles.load("mds")
 BOTH = f"""
 profile = "aml_core"
 [[source]]
@@ -79,6 +84,42 @@ def test_what_cannot_be_seen_is_no_identifier(tmp_path: Path, cell: str) -> None
 
     assert quality.flow.seen == 0
     assert quality.count("identifier-missing") == 2
+
+
+BLANK = ["", " ", "\u00a0", "\u200b", "\ufeff\u200d", "\u00ad \u2060"]
+TABLE = f"""
+format = "csv"
+profile = "aml_core"
+files = ["p.csv"]
+[patient]
+system = "{SYSTEM}"
+column = "id"
+[columns]
+index_date = {{column = "dx"}}
+last_follow_up = {{column = "fu"}}
+"""
+VARIANTS = {"format": "variants", "files": ["v"], "patient": {"system": SYSTEM, "column": "id"}, "gene": "gene"}
+VARIANTS_MAPPING = mappings.Variants.model_validate({**VARIANTS, "panel": "myeloid"})
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_row_with_an_identifier_that_nobody_can_see_is_reported_and_not_read(blank: str) -> None:
+    mapping = mappings.loads(TABLE, PROFILE).sources[0]
+    assert isinstance(mapping, mappings.Csv)
+    rows = list(csv.read(io.BytesIO(f"id,dx,fu\n{blank},2010-01-01,2012-01-01\n".encode()), mapping, PROFILE))
+    genes = list(variants.read(io.BytesIO(f"id,gene\n{blank},TP53\n".encode()), VARIANTS_MAPPING, MDS))
+
+    assert rows == [Issue("identifier-missing", Pointer("stream", 2, "id"))]
+    assert genes == [Issue("identifier-missing", Pointer("stream", 2, "id"))]
+
+
+@pytest.mark.parametrize("written", ["A\u200b", "\ufeffA", "A\u00a0", "\u2060A"])
+def test_a_record_of_a_row_has_the_identifier_that_every_format_gives_it(written: str) -> None:
+    mapping = mappings.loads(TABLE, PROFILE).sources[0]
+    assert isinstance(mapping, mappings.Csv)
+    rows = csv.read(io.BytesIO(f"id,dx,fu\n{written},2010-01-01,2012-01-01\n".encode()), mapping, PROFILE)
+
+    assert [item.identifier for item in rows if isinstance(item, PatientRecord)] == ["A"]
 
 
 def test_two_spellings_of_one_identifier_are_one() -> None:

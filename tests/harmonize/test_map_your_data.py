@@ -11,8 +11,9 @@ from benchmarks import cohorts
 from harmonize import mapping as mappings
 from harmonize import profile as profiles
 from harmonize import sources
-from harmonize.events import State
+from harmonize.events import Issue, State
 from harmonize.pseudonyms import pseudonym
+from harmonize.reporting.issues import CODES
 from harmonize.table import build
 
 PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "map-your-data.md").read_text(encoding="utf-8")
@@ -97,3 +98,16 @@ def test_the_skeleton_of_the_exercise_proposes_what_it_used(folder: Path) -> Non
     assert tomllib.loads(text)["columns"] == {}
     for target, column in re.findall(r'^([a-z_]+) = \{ column = "([a-z_]+)"', EXERCISE, flags=re.MULTILINE):
         assert f'# {target} = {{ column = "{column}"' in text
+
+
+def test_a_token_in_a_date_column_is_malformed_until_it_is_declared_missing(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id,dx,fu,dod\n1,2010-01-01,2011-01-01,NA\n")
+    dates = 'index_date = { column = "dx" }\nlast_follow_up = { column = "fu" }\ndeath_date = { column = "dod" }\n'
+    found = {}
+    for declared in ("", '[csv]\nmissing = { NA = "not-recorded" }\n'):
+        mapping = mappings.loads(f"{HEAD}{declared}[columns]\n{dates}", profiles.load("mds"))
+        items = sources.read(tmp_path, mapping, profiles.load("mds"))
+        found[declared] = [item.code for item in items if isinstance(item, Issue)]
+
+    assert list(found.values()) == [["date-malformed"], []]
+    assert CODES["date-malformed"].remedy.endswith("or declare the token as missing")

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 from tests.harmonize.facts import fact, made
@@ -15,6 +17,7 @@ print(sorted({"pandas", "torch", "opacus", "scipy"} & sys.modules.keys()))
 """
 
 
+@pytest.mark.slow
 def test_a_table_is_made_stored_and_read_without_them() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=120)
 

@@ -156,6 +156,7 @@ _PRINT: Final = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "loader"), [("0", "libyaml"), ("1", "libyaml"), ("2", "pure")])
 def test_the_digest_depends_neither_on_the_hash_seed_nor_on_the_loader(seed: str, loader: str) -> None:
     command = [sys.executable, "-c", _PRINT, loader, *DISEASES]
@@ -211,6 +212,7 @@ def in_ucum(ucum: Any, unit: str) -> Any:
     return ucum.from_ucum("1" if unit in ANNOTATIONS else unit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", labs(), ids=lambda lab: lab.name)
 def test_every_factor_agrees_with_ucum(ucum: Any, lab: LabVariable) -> None:
     canonical = in_ucum(ucum, lab.unit)
@@ -230,6 +232,7 @@ def test_every_factor_agrees_with_ucum(ucum: Any, lab: LabVariable) -> None:
             assert converted == pytest.approx(float(factor), rel=1e-9), unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lab", labs(), ids=lambda lab: lab.name)
 def test_an_alias_that_ucum_reads_too_means_the_same_or_is_a_known_trap(ucum: Any, lab: LabVariable) -> None:
     for alias, unit in lab.unit_aliases.items():
@@ -269,6 +272,7 @@ def test_what_is_not_listed_is_not_converted(lab: LabVariable, unit: str) -> Non
     assert (convert(Decimal(1), unit, lab) is not None) == listed
 
 
+@pytest.mark.slow
 def test_no_trap_is_a_unit(ucum: Any) -> None:
     for lab in labs():
         assert not {"G/L", "G/l", "T/L", "K/uL", "mg%", "u/L"} & lab.units.keys()

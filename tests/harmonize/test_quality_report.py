@@ -178,6 +178,25 @@ def test_a_unit_is_suspected_by_the_median(declared: str, median: str, suspect: 
     assert found.count("unit-suspect", "hb") == bool(suspect)
 
 
+def test_counted_together_is_counted_one_by_one() -> None:
+    places = [Pointer("lab\udcff.csv", line % 13, "hb") for line in range(1, 40)]
+    together, apart = Tally(), Tally()
+    for each in (together, apart):
+        each.add(Issue("outside-window", Pointer("lab.csv", 99, "hb"), "hb"))
+    together.add_equal(Issue("outside-window", places[0], "hb", len(places)), places)
+    together.measured("hb", "g/dL", Decimal("9.7"), 3)
+    together.seen(*(Event("p", "hb", None, place) for place in places))
+    for place in places:
+        apart.add(Issue("outside-window", place, "hb"))
+        apart.seen(Event("p", "hb", None, place))
+    for _ in range(3):
+        apart.measured("hb", "g/dL", Decimal("9.7"))
+
+    assert together.findings() == apart.findings()
+    assert (together.findings()[0].count, len(together.findings()[0].places)) == (40, 10)
+    assert (together.units("hb"), together.codes("hb")) == (apart.units("hb"), apart.codes("hb"))
+
+
 def test_few_measurements_are_not_suspected() -> None:
     tally = Tally()
     for _ in range(9):

@@ -6,6 +6,7 @@ import tempfile
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 
 from harmonize.cohort.assemble import pseudonym
@@ -98,6 +99,7 @@ def test_every_state_survives() -> None:
         assert (table.arrow["wbc"][0].as_py() is not None) == state.usable
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(25), deadline=None)
 @given(genetic_patients.people())
 def test_karyotypes_variants_outcomes_and_vectors_agree(persons: list[genetic_patients.Person]) -> None:

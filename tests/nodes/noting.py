@@ -12,7 +12,7 @@ from tests.nodes.messages import ROSTER
 
 
 def total(number: int = 5, words: int = 3) -> Sum:
-    return Sum(number, ROSTER, (1, 3), bytes(each % 251 for each in range(8 * words)))
+    return Sum(number, ROSTER, (1, 3), (bytes(range(251)) * (8 * words // 251 + 1))[: 8 * words])
 
 
 class Store(MemoryStore):

@@ -368,6 +368,7 @@ def test_a_restored_machine_recovers_from_its_peers(officer: Officer, study_file
     assert officer.books().state.open_runs() == ()
 
 
+@pytest.mark.slow
 def test_keys_of_lost_runs_are_erased(officer: Officer, study_file: Path) -> None:
     """The database came back from the backup, the session file of a later run is still there."""
     officer.granted()
@@ -386,6 +387,7 @@ def test_keys_of_lost_runs_are_erased(officer: Officer, study_file: Path) -> Non
     assert not keys.exists()
 
 
+@pytest.mark.slow
 def test_an_account_that_was_granted_anew_in_another_way_can_be_given_up(officer: Officer) -> None:
     assert "nothing to recover" in officer("recover", "--exhaust", "training", code=10)
     assert "no account 'pocket'" in officer("recover", "--exhaust", "pocket", code=10)

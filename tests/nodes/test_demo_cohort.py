@@ -100,6 +100,7 @@ def test_every_dialect_gives_the_same_table(six: list[cohort.Hospital], tmp_path
         assert stored["age"] == min(row["age"], 90)
 
 
+@pytest.mark.slow
 def test_hospitals_take_turns_in_their_dialects(six: list[cohort.Hospital], tmp_path: Path) -> None:
     formats = set()
     for rank, hospital in enumerate(six):

@@ -14,6 +14,7 @@ from nodes.errors import DataProblem
 from nodes.fhir_client import FhirClient, Limits
 from nodes.fhir_cohort import streams
 from tests.nodes.fhir_server import Answer, Resource, Script, serving
+from tests.sweeps import thinned
 
 AML = "91861009"
 
@@ -52,7 +53,7 @@ def test_what_is_asked_for_stands_in_no_url() -> None:
     assert script.forms[0]["patient"] == "p1"
 
 
-@pytest.mark.parametrize("header", ["1", None, "soon", "\u00b2", "Thu, 01 Jan 2026 00:00:00 GMT"])
+@pytest.mark.parametrize("header", thinned(["1", None, "soon", "\u00b2", "Thu, 01 Jan 2026 00:00:00 GMT"], 3))
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_busy_server_is_asked_again(status: int, header: str | None) -> None:
     def busy(number: int, _: str) -> Answer | None:
@@ -276,7 +277,8 @@ def test_no_two_streams_have_one_name() -> None:
         read = [(stream.name, stream.read()) for stream in streams(one, profiles.load("aml_core"), "x (2)")]
     assert len({name for name, _ in read}) == len(read)
     assert all(name.endswith(" of x (2)") for name, _ in read)
-    assert script.forms[1]["_id"] == "p3"  # and nobody whom an odd reference names
+    people = [form["_id"] for form in script.forms if form["kind"] == "Patient"]
+    assert people == ["p3"]  # and nobody whom an odd reference names
 
 
 def _record(person: str, *, ill: bool) -> list[Resource]:

@@ -30,8 +30,9 @@ from secagg.manifest import Mode
 from secagg.messages import Blame, Finish, Hello, Step, Upload
 from tests.nodes.messages import ROSTER
 from tests.nodes.parties import Certificates, Party, Stopped, World, check, provision
+from tests.sweeps import thinned
 
-BOTH = pytest.mark.parametrize("mode", list(Mode))
+BOTH = pytest.mark.parametrize("mode", thinned(Mode))
 NAMES = {index: f"site-{index}" for index in range(1, 6)}
 
 
@@ -111,6 +112,7 @@ def test_a_listed_site_joins_in_the_middle(nets: Any, mode: Mode) -> None:
     assert late.rosters[-1] == (1, 2, 3, 4, 5)
 
 
+@pytest.mark.slow
 def test_mode_b_a_round_that_a_site_drops_out_of_is_not_lost(nets: Any) -> None:
     net = nets(Mode.B, deadline=1.5, steps=5)
 
@@ -146,6 +148,7 @@ def test_a_site_whose_stream_breaks_comes_back(nets: Any, mode: Mode) -> None:
     assert broken
 
 
+@pytest.mark.slow
 def test_long_vectors_travel_in_pieces(nets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Uploads and sums of several pieces; who has lost its own records gets old ones from the coordinator's store."""
     monkeypatch.setattr("tests.nodes.parties.LENGTH", 5 * PIECE // 16)

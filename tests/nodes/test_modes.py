@@ -80,7 +80,7 @@ def test_a_study_trains_and_every_site_ends_with_the_same_bits(name: str) -> Non
         pytest.param(
             Terms(epsilon=1e5, holdout_epsilon=1e5, patient_cap=64, noise=Noise.LOCAL), marks=pytest.mark.slow
         ),
-        Terms(noise=Noise.NONE),
+        pytest.param(Terms(noise=Noise.NONE), marks=pytest.mark.slow),
         pytest.param(Terms(noise=Noise.NONE, mode=Mode.B), marks=pytest.mark.slow),
     ],
 )
@@ -117,6 +117,7 @@ def test_every_upload_of_a_sampled_study_draws_its_own_patients(monkeypatch: pyt
     assert len(keys) == len(set(keys)) == 5 * (3 * 2 + 3)
 
 
+@pytest.mark.slow
 def test_a_round_that_is_done_again_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two uploads with one sample would be one sample with half the noise."""
     from dp.sampling import Poisson
@@ -175,6 +176,7 @@ def test_a_study_that_cannot_be_kept_is_refused_by_name(terms: dict[str, Any], s
         drafted(Terms(**terms))
 
 
+@pytest.mark.slow
 def test_patients_are_drawn_for_an_upload_and_never_without_one() -> None:
     """Nothing can be drawn beside the door: for a sum of all patients, or before and after an upload."""
     from nodes.errors import InternalError

@@ -70,6 +70,7 @@ def test_peers_that_have_not_met_for_thousands_of_entries_are_told_in_pages(entr
     assert not net.parties[1]._collected._kept
 
 
+@pytest.mark.slow
 def test_a_page_that_is_lost_or_doubled_costs_time_and_nothing_else() -> None:
     disks = consortium(3)
     book: Any = Long(3000)
@@ -98,6 +99,7 @@ def test_a_page_that_nobody_asked_for_is_answered_once() -> None:
     assert [len(one.receive(1, again)) for _ in range(3)] == [1, 0, 0]
 
 
+@pytest.mark.slow
 def test_more_than_fifty_thousand_entries_fit_and_what_does_not_fit_is_left_out() -> None:
     one = Long(1).chain[0]
     longest = replace(one, sequence=2**40, kind="k" * 12)

@@ -147,6 +147,7 @@ def test_some_attack_succeeds_without_the_rule(
     assert any(attacked((4, 1), seed) for seed in range(60))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32))
 def test_an_honest_coordinator_never_has_a_site_held_back(seed: int) -> None:

@@ -21,6 +21,7 @@ from tests.federation import (
     ready,
     roster,
 )
+from tests.sweeps import thinned
 
 OF = manifest(5)
 LONG = Study(length=400)
@@ -52,7 +53,7 @@ INCONSISTENT = {
 }
 
 
-@pytest.mark.parametrize("name", INCONSISTENT)
+@pytest.mark.parametrize("name", thinned(INCONSISTENT, 2))
 def test_a_site_with_other_terms(name: str) -> None:
     """Nothing but noise comes out, the honest adder stops, and a lying adder is refused by everybody."""
     sites = ready(OF, LONG, {2: INCONSISTENT[name]})

@@ -92,7 +92,7 @@ STAGES: dict[str, tuple[Callable[[Federation], bool], bool]] = {
 
 
 @pytest.mark.parametrize("seed", thinned(range(3)))
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", thinned(STAGES, 2))
 def test_a_member_that_dies_costs_the_others_nothing(stage: str, seed: int) -> None:
     reached, summed = STAGES[stage]
     made = started(seed=seed)
@@ -108,7 +108,7 @@ def test_a_member_that_dies_costs_the_others_nothing(stage: str, seed: int) -> N
     assert made.rounds[-1].changes == 1
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", thinned(STAGES, 2))
 def test_a_member_that_restarts_is_not_waited_for(stage: str) -> None:
     """Its keys of the round were in its old process; what it has uploaded whole still counts."""
     reached, summed = STAGES[stage]
@@ -122,7 +122,7 @@ def test_a_member_that_restarts_is_not_waited_for(stage: str) -> None:
     assert survivors(made)[-1] == ALL
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", thinned(STAGES, 2))
 def test_a_member_whose_stream_breaks_goes_on_where_it_was(stage: str) -> None:
     made = started()
     made.run(lambda: STAGES[stage][0](made))
@@ -358,7 +358,7 @@ def test_a_site_with_another_study_stops_the_run_after_two_rounds() -> None:
 # -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [Part, Consent, Shares])
+@pytest.mark.parametrize("kind", thinned([Part, Consent, Shares], 2))
 def test_a_member_that_refuses_is_not_waited_for(kind: type) -> None:
     made = started(to_server=without(2, kind))
     made.run()
@@ -408,13 +408,22 @@ def stage(kind: type) -> Federation:
 
 @pytest.mark.parametrize(
     ("message", "error"),
-    [
-        (Consent(2, 1, tuple((each, bytes(32)) for each in (1, 3, 4, 5, 6))), MalformedMessage),
-        (Consent(2, 1, tuple((each, bytes(32)) for each in (1, 4, 5))), MalformedMessage),
-        (Consent(2, 2, tuple((each, bytes(32)) for each in (1, 4, 5, 6))), UnexpectedMessage),
-        (Consent(4, 1, tuple((each, bytes(32)) for each in (1, 2, 5, 6))), UnexpectedMessage),
-        (Shares(2, 1, tuple((each, bytes(32)) for each in (1, 2, 4, 5, 6)), ((3, bytes(64)),)), UnexpectedMessage),
-    ],
+    thinned(
+        (
+            pytest.param(*each)
+            for each in [
+                (Consent(2, 1, tuple((each, bytes(32)) for each in (1, 3, 4, 5, 6))), MalformedMessage),
+                (Consent(2, 1, tuple((each, bytes(32)) for each in (1, 4, 5))), MalformedMessage),
+                (Consent(2, 2, tuple((each, bytes(32)) for each in (1, 4, 5, 6))), UnexpectedMessage),
+                (Consent(4, 1, tuple((each, bytes(32)) for each in (1, 2, 5, 6))), UnexpectedMessage),
+                (
+                    Shares(2, 1, tuple((each, bytes(32)) for each in (1, 2, 4, 5, 6)), ((3, bytes(64)),)),
+                    UnexpectedMessage,
+                ),
+            ]
+        ),
+        2,
+    ),
 )
 def test_a_consent_that_is_none_changes_nothing(message: Any, error: type[Exception]) -> None:
     made = stage(Consenting)
@@ -427,12 +436,21 @@ def test_a_consent_that_is_none_changes_nothing(message: Any, error: type[Except
 
 @pytest.mark.parametrize(
     ("message", "error"),
-    [
-        (Shares(2, 1, tuple((each, bytes(32)) for each in (1, 2, 4, 5, 6)), ()), MalformedMessage),
-        (Shares(2, 1, tuple((each, bytes(32)) for each in (1, 2, 4, 5)), ((3, bytes(64)),)), MalformedMessage),
-        (Shares(2, 1, tuple((each, bytes(32)) for each in ALL), ((3, bytes(64)),)), MalformedMessage),
-        (Shares(2, 2, tuple((each, bytes(32)) for each in (1, 2, 4, 5, 6)), ((3, bytes(64)),)), UnexpectedMessage),
-    ],
+    thinned(
+        (
+            pytest.param(*each)
+            for each in [
+                (Shares(2, 1, tuple((each, bytes(32)) for each in (1, 2, 4, 5, 6)), ()), MalformedMessage),
+                (Shares(2, 1, tuple((each, bytes(32)) for each in (1, 2, 4, 5)), ((3, bytes(64)),)), MalformedMessage),
+                (Shares(2, 1, tuple((each, bytes(32)) for each in ALL), ((3, bytes(64)),)), MalformedMessage),
+                (
+                    Shares(2, 2, tuple((each, bytes(32)) for each in (1, 2, 4, 5, 6)), ((3, bytes(64)),)),
+                    UnexpectedMessage,
+                ),
+            ]
+        ),
+        2,
+    ),
 )
 def test_shares_that_are_none_change_nothing(message: Any, error: type[Exception]) -> None:
     made = stage(Revealing)
@@ -497,7 +515,7 @@ def test_answers_of_a_round_that_is_over_are_ignored() -> None:
 # ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", thinned(range(0, 260, 13)))
+@pytest.mark.parametrize("steps", thinned(range(0, 260, 13), 10))
 def test_restart_of_the_server_at_any_moment(steps: int) -> None:
     made = Federation(OF, seed=steps)
     made.start()
@@ -511,7 +529,7 @@ def test_restart_of_the_server_at_any_moment(steps: int) -> None:
     assert not any(site.error for site in made.sites.values())
 
 
-@pytest.mark.parametrize("steps", thinned(range(0, 120, 6)))
+@pytest.mark.parametrize("steps", thinned(range(0, 120, 6), 10))
 def test_restart_of_the_server_at_any_moment_after_a_dropout(steps: int) -> None:
     made = started(seed=steps)
     made.kill(3)

@@ -158,7 +158,7 @@ def test_the_server_stores_its_decisions_before_it_sends_them() -> None:
         assert [type(action).__name__ for action in named if action.message.wave == 1] == ["StoreSetup"] + ["Send"] * 6
 
 
-@pytest.mark.parametrize("steps", thinned(range(0, 700, 35)))
+@pytest.mark.parametrize("steps", thinned(range(0, 700, 35), 10))
 def test_a_restart_of_the_server_at_any_moment_of_a_late_set_up(steps: int) -> None:
     made = founded(seed=steps, study=Study(steps=20))
     made.run(lambda: len(made.sums) == 1)
@@ -172,7 +172,7 @@ def test_a_restart_of_the_server_at_any_moment_of_a_late_set_up(steps: int) -> N
     assert not any(site.error for site in made.sites.values())
 
 
-@pytest.mark.parametrize("steps", thinned(range(0, 130, 13)))
+@pytest.mark.parametrize("steps", thinned(range(0, 130, 13), 10))
 def test_a_restart_of_the_server_while_the_first_wave_is_incomplete(steps: int) -> None:
     made = Federation(OF, Study(steps=3), seed=steps)
     made.start(1, 2, 3, 4, 5)

@@ -209,6 +209,7 @@ def test_nothing_more_opens_across_two_rounds() -> None:
         assert_sound(world, [seat for life in lives for seat in life])
 
 
+@pytest.mark.slow
 def test_components_are_the_smallest_isolated_sets() -> None:
     """Against the definition: for each set of uploads, is any mask left in its sum?"""
     chance = random.Random(1)
