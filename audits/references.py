@@ -136,11 +136,16 @@ def draw(dictionary: Dictionary, model: HazardModel, rows: int, rng: np.random.G
     x = np.where(observed, x, 0.0)
     # Invert the cumulative hazard: linear between the edges, so interpolation is exact.
     edges = np.asarray(model.grid)
-    cumulative = np.concatenate([[0.0], np.cumsum(np.diff(edges) * model.hazard / DAYS_PER_YEAR)])
-    needed = rng.exponential(size=rows) / np.exp(model.risk(x, observed))
+    years = np.diff(edges) / DAYS_PER_YEAR
     # A hazard of 0 makes a flat piece; a tiny slope keeps the inverse defined and moves no event visibly.
-    rising = cumulative + np.arange(edges.size) * 1e-12
-    event_time = np.where(needed < rising[-1], np.interp(needed, rising, edges), np.inf)
+    hazards = np.maximum(model.hazards(x, observed), 1e-12)
+    cumulative = np.cumsum(hazards * years, axis=1)
+    needed = rng.exponential(size=rows)
+    interval = np.minimum(np.sum(cumulative < needed[:, None], axis=1), years.size - 1)
+    row = np.arange(rows)
+    before = cumulative[row, interval] - hazards[row, interval] * years[interval]
+    within = (needed - before) / hazards[row, interval] * DAYS_PER_YEAR
+    event_time = np.where(needed < cumulative[:, -1], edges[interval] + within, np.inf)
     horizon = edges[-1]
     censored = rng.uniform(dictionary.follow_up * horizon, horizon, rows)
     return SurvivalData(x, observed, np.minimum(event_time, censored), event_time <= censored).bounded(float(horizon))

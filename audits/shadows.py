@@ -21,7 +21,7 @@ from audits.errors import MisuseError
 from audits.signals import Signals
 from dp.queries import Float64
 from models.data import Bool, SurvivalData, exposures, inputs
-from models.predict import RISK_BOUND
+from models.networks import RISK_BOUND
 from models.presets import Preset
 
 __all__ = ["Block", "Ensemble", "Executor", "Member", "Recipe", "serial", "train_block", "train_shadows"]
@@ -170,6 +170,10 @@ class Member:
     def risk(self, x: Float64, observed: Bool) -> Float64:
         """Log-risk float64[n]."""
         return np.asarray(self.ensemble.log_risk(inputs(x, observed))[self.index], dtype=np.float64)
+
+    def hazards(self, x: Float64, observed: Bool) -> Float64:
+        """Events per year of each patient in each interval, float64[n, K]."""
+        return np.asarray(np.exp(self.risk(x, observed))[:, None] * self.hazard[None, :])
 
 
 def _initial(block: Block) -> list[Tensor]:

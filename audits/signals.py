@@ -1,6 +1,6 @@
 """What an attacker reads off a survival model about one record.
 
-Two numbers per record under a piecewise-exponential model with hazard h_k·e^{f(x)}:
+Two numbers per record under a model whose hazard is constant in each interval:
 its log-likelihood, and the martingale residual M = δ − Λ(t | x) (Therneau, Grambsch & Fleming 1990), seen
 minus expected events. A model that memorised a record has seen its outcome coming: the log-likelihood is high
 and |M| is small. −log|M| separated members of an overfitted DeepSurv best; the raw risk score not at all.
@@ -26,20 +26,15 @@ SMALLEST_HAZARD = 1e-12
 
 
 class HazardModel(Protocol):
-    """A released proportional-hazards model, piecewise-constant baseline (`models.predict.SurvivalModel`)."""
+    """A released model whose hazards are constant in each interval (`models.predict.SurvivalModel`)."""
 
     @property
     def grid(self) -> tuple[float, ...]:
         """K + 1 public edges in days, from 0 to the horizon."""
         ...
 
-    @property
-    def hazard(self) -> Float64:
-        """float64[K], baseline hazards per year."""
-        ...
-
-    def risk(self, x: Float64, observed: Bool) -> Float64:
-        """float64[n], log-risk f, higher = earlier event."""
+    def hazards(self, x: Float64, observed: Bool) -> Float64:
+        """float64[n, K], events per year of each patient."""
         ...
 
 
@@ -67,9 +62,19 @@ class Signals:
         """
         expected = np.exp(log_risk) * (hazard @ at_risk.T)
         died = deaths.sum(axis=1)
-        log_hazard = np.log(np.maximum(hazard, SMALLEST_HAZARD)) @ deaths.T
+        log_hazard = np.log(np.maximum(hazard, SMALLEST_HAZARD)) @ deaths.T + died * log_risk
+        return cls._seen(log_hazard, expected, died)
+
+    @classmethod
+    def of_hazards(cls, hazards: Float64, at_risk: Float64, deaths: Float64) -> Signals:
+        """The same of hazards float64[n, K] that need not be proportional."""
+        log_hazard = np.sum(deaths * np.log(np.maximum(hazards, SMALLEST_HAZARD)), axis=1)
+        return cls._seen(log_hazard, np.sum(hazards * at_risk, axis=1), deaths.sum(axis=1))
+
+    @classmethod
+    def _seen(cls, log_hazard: Float64, expected: Float64, died: Float64) -> Signals:
         residual = np.maximum(np.abs(died - expected), SMALLEST_RESIDUAL)
-        return cls(log_hazard + died * log_risk - expected, -np.log(residual))
+        return cls(log_hazard - expected, -np.log(residual))
 
 
 def usable(data: SurvivalData) -> Bool:
@@ -80,4 +85,4 @@ def usable(data: SurvivalData) -> Bool:
 def signals(model: HazardModel, data: SurvivalData) -> Signals:
     """Signals of a released model; `data` must be usable and bounded by the model's horizon."""
     at_risk, deaths = exposures(data, model.grid)
-    return Signals.of(model.risk(data.x, data.observed), np.asarray(model.hazard), at_risk, deaths)
+    return Signals.of_hazards(model.hazards(data.x, data.observed), at_risk, deaths)

@@ -137,7 +137,7 @@ def train_once(chosen: Preset, train: SurvivalData, test: SurvivalData, seed: in
     entropy = random.Random(seed).randbytes  # noqa: S311 - a benchmark that anybody can repeat
     door = CentralSum(entropy, roster_size=6, collusion=1, shares=6)
     trained = fit(sized, train.features, weights, train, door, lambda t: spec.query("gradient", t))
-    model = SurvivalModel.as_trained(names, sized.hidden, sized.grid, trained.params)
+    model = SurvivalModel.as_trained(names, sized.network, sized.grid, trained.params)
     return Run(spec, model, train, test, door)
 
 

@@ -3,7 +3,7 @@
 Loading it runs no code and imports no name from it.
 
 Layout: tensors "params" F64[d] and "hazard" F64[K], metadata "haemfed" = canonical JSON {"format", "model":
-{features, hidden, grid}, "digest", "card": {...}}. The card is the caller's: profile hash, study hash,
+{learner, network, features, grid}, "digest", "card": {...}}. The card is the caller's: profile hash, study hash,
 digest of the run's sums, metrics with intervals, intended use, limits. Same model and card give the same bytes. Writing
 the bytes to disk atomically is the shell's job.
 """
@@ -23,9 +23,10 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from models.errors import ArtefactError, MisuseError
+from models.networks import rebuild
 from models.predict import SurvivalModel
 
-FORMAT: Final = "haemfed/survival-model/1"
+FORMAT: Final = "haemfed/survival-model/2"
 MAX_BYTES: Final = 64 * 2**20
 MAX_HEADER: Final = 2**20
 REQUIRED_CARD: Final = ("profile", "study", "transcript", "metrics", "intended_use", "limits", "privacy")
@@ -47,7 +48,12 @@ def to_bytes(model: SurvivalModel, card: Mapping[str, object]) -> bytes:
         raise MisuseError(f"a model card needs {', '.join(missing)}")
     head = {
         "format": FORMAT,
-        "model": {"features": model.features, "hidden": model.hidden, "grid": model.grid},
+        "model": {
+            "learner": model.network.learner,
+            "network": model.network.to_json(),
+            "features": model.features,
+            "grid": model.grid,
+        },
         "digest": model.digest,
         "card": dict(card),
     }
@@ -84,7 +90,7 @@ def from_bytes(data: bytes) -> tuple[SurvivalModel, dict[str, Any]]:
     try:
         model = SurvivalModel(
             shape["features"],
-            shape["hidden"],
+            rebuild(shape["learner"], shape["network"]),
             shape["grid"],
             tensors["params"].astype("<f8").tobytes(),
             tensors["hazard"],
@@ -121,7 +127,8 @@ def _head(data: bytes) -> dict[str, Any]:
         outer = json.loads(data[8 : 8 + size])
         head = json.loads(outer["__metadata__"]["haemfed"])
         model = head["model"]
-        features, hidden, grid = model["features"], model["hidden"], model["grid"]
+        features, grid = model["features"], model["grid"]
+        learner, network = model["learner"], model["network"]
         card, digest, fmt = head["card"], head["digest"], head["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtefactError("not a haemfed model file (its header has no haemfed card)") from error
@@ -129,9 +136,9 @@ def _head(data: bytes) -> dict[str, Any]:
         raise ArtefactError("the model file has another format; this version reads " + FORMAT)
     well_formed = (
         _list_of(features, str)
-        and _list_of(hidden, int)
+        and isinstance(learner, str)
+        and isinstance(network, dict)
         and _list_of(grid, int, float)
-        and all(0 < h <= 4096 for h in hidden)
         and 1 <= len(features) <= 100_000
         and len(grid) >= 2
         and all(math.isfinite(g) for g in grid)
@@ -142,7 +149,12 @@ def _head(data: bytes) -> dict[str, Any]:
     )
     if not well_formed:
         raise ArtefactError("the model file contradicts itself: its description of the model is malformed")
-    shape = {"features": tuple(features), "hidden": tuple(hidden), "grid": tuple(float(g) for g in grid)}
+    shape = {
+        "features": tuple(features),
+        "learner": learner,
+        "network": network,
+        "grid": tuple(float(g) for g in grid),
+    }
     return {"model": shape, "card": card, "digest": digest}
 
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from models.errors import MisuseError
 from models.losses import Batch, PerPatientLoss, PiecewiseExponential
-from models.predict import RISK_BOUND, layout
+from models.networks import RISK_BOUND, Hazards
 
 
 class DeepSurv(nn.Module):
-    """The network; float64 throughout, parameters in the order of `predict.layout`.
+    """The network; float64 throughout, parameters in the order of `Hazards.layout`.
 
     Args:
         features: p ≥ 1.
@@ -44,7 +44,7 @@ class DeepSurv(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(a, b, dtype=torch.float64) for a, b in pairwise(widths))
         self.out = nn.Linear(widths[-1], 1, bias=False, dtype=torch.float64) if hidden else None
         names = tuple((name, tuple(p.shape)) for name, p in self.named_parameters())
-        if names != layout(features, hidden, intervals):
+        if names != Hazards(hidden).layout(features, intervals):
             raise MisuseError(f"DeepSurv has parameters {names}, its public layout says otherwise")
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from models.errors import MisuseError
 from models.predict import SurvivalModel
 
 COUNT_WEIGHT: Final = 0.5
+SMALLEST_HAZARD: Final = 1e-12  # per year: a recalibrated hazard of 0 has no logarithm
 RESOLVED: Final = 2.0
 """The number of patients must exceed this many 95 % noise bounds."""
 
@@ -32,8 +33,8 @@ def log_likelihoods(model: SurvivalModel, data: SurvivalData) -> Float64:
         data: bounded.
     """
     at_risk, deaths = exposures(data, model.grid)
-    log_hazard = np.log(np.maximum(model.hazard, 1e-12))[None, :] + model.risk(data.x, data.observed)[:, None]
-    terms: Float64 = np.sum(deaths * log_hazard - np.exp(log_hazard) * at_risk, axis=1)
+    hazards = np.maximum(model.hazards(data.x, data.observed), SMALLEST_HAZARD)
+    terms: Float64 = np.sum(deaths * np.log(hazards) - hazards * at_risk, axis=1)
     return terms
 
 

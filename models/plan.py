@@ -20,7 +20,8 @@ from models import calibration, concordance, recalibration
 from models.data import SurvivalData
 from models.errors import ConfigError, MisuseError
 from models.evaluation import Evaluation
-from models.predict import SurvivalModel, layout, parameter_count
+from models.networks import parameter_count
+from models.predict import SurvivalModel
 from models.presets import Preset, canonical
 from models.training import Trained, fit
 
@@ -73,7 +74,7 @@ class Spec:
     @property
     def length(self) -> int:
         """Number of parameters d."""
-        return parameter_count(layout(len(self.features), self.preset.hidden, self.preset.intervals))
+        return parameter_count(self.preset.network.layout(len(self.features), self.preset.intervals))
 
     def query(self, kind: str, index: int = 0) -> Query:
         """The query of one step; its public bytes cover the preset, the features and the initial weights.
@@ -198,7 +199,7 @@ def survival_plan(
         lambda done, digest: tell(Progress("gradient", done, preset.steps, digest)),
         sampler=sampler,
     )
-    model = SurvivalModel.as_trained(spec.features, preset.hidden, preset.grid, trained.params)
+    model = SurvivalModel.as_trained(spec.features, preset.network, preset.grid, trained.params)
 
     def ask(kind: str, contribution: Callable[[], Float64]) -> Float64 | None:
         if kind not in spec.multipliers:

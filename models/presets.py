@@ -17,8 +17,10 @@ from types import MappingProxyType
 from typing import Final
 
 from models.errors import ConfigError
+from models.networks import FusedBlocks, Hazards, LatentWeibull, Network
 
 UPDATES: Final = ("sgd-momentum", "adam")
+LEARNERS: Final = ("cox", "deepsurv", "savae", "fusion")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,15 @@ class Preset:
 
     Args:
         name: of the preset.
-        hidden: widths of the hidden layers, () = linear model.
+        learner: kind of network, one of `LEARNERS`.
+        hidden: widths of the hidden layers, () = linear path alone, as "cox" always; of "fusion", the head's.
+        latent: length of the code of "savae", of each block's code of "fusion", 1 … 4096; 0 for the others.
+        time_weight: of "savae": what the time's log-likelihood is multiplied by, > 0 (1 for the others).
+        kl_weight: of "savae": what the divergence of codes from N(0, I) is multiplied by, ≥ 0 (0 for the others).
+        binary: of "savae": columns of values 0 and 1, 0-based, increasing; () = all are numbers. Set per study with
+            `described`, as the next two.
+        blocks: of "fusion": widths of the blocks in column order; () = all columns are one block.
+        vectors: of "fusion": which blocks, 0-based, increasing, are observed as a whole or not at all (embeddings).
         steps: T, completed sums that training wants.
         uploads: U ≥ 1.1 · T, uploads that a site may make; the noise is calibrated to U.
         clip: C, L2 bound of one patient's gradient (nats per unit of parameter).
@@ -53,7 +63,14 @@ class Preset:
     """
 
     name: str
+    learner: str
     hidden: tuple[int, ...]
+    latent: int
+    time_weight: float
+    kl_weight: float
+    binary: tuple[int, ...]
+    blocks: tuple[int, ...]
+    vectors: tuple[int, ...]
     steps: int
     uploads: int
     clip: float
@@ -80,6 +97,7 @@ class Preset:
             self.normaliser,
         )
         reals += (self.initial_log_hazard, self.breslow_bound, self.breslow_pseudo_events)
+        reals += (self.time_weight, self.kl_weight)
         numbers = (*reals, *self.grid, *self.calibration_times, *self.risk_edges)
         problems = {
             "every number must be finite": not all(math.isfinite(v) for v in numbers),
@@ -98,10 +116,46 @@ class Preset:
             or self.calibration_times[-1] > self.grid[-1],
             "risk_edges must increase between 0 and 1": not _rises((0.0, *self.risk_edges, 1.0)),
             "hidden widths must be 1 … 4096": any(not 1 <= width <= 4096 for width in self.hidden),
+            f"learner must be one of {', '.join(LEARNERS)}": self.learner not in LEARNERS,
+            'learner "cox" has no hidden layer, "savae" at least one': self.hidden
+            != {"cox": (), "savae": self.hidden or (1,)}.get(self.learner, self.hidden),
         }
+        problems |= self._problems_of_kind()
         for problem, present in problems.items():
             if present:
                 raise ConfigError(f"preset {self.name!r}: {problem}")
+
+    def _problems_of_kind(self) -> dict[str, bool]:
+        """What only some kinds of network have; at rest elsewhere, so that a preset says nothing that is not used."""
+        savae, fusion = self.learner == "savae", self.learner == "fusion"
+        return {
+            'latent must be 1 … 4096 for "savae" and "fusion", 0 for others': not 1 <= self.latent <= 4096
+            if savae or fusion
+            else self.latent != 0,
+            'time_weight must be positive and kl_weight at least 0; only "savae" has others than 1 and 0': min(
+                self.time_weight, self.kl_weight + 1
+            )
+            <= 0
+            or self.kl_weight < 0
+            or not (savae or (self.time_weight, self.kl_weight) == (1, 0)),
+            'binary columns must increase from 0; only "savae" has any': not _rises((-1, *self.binary))
+            or not (savae or self.binary == ()),
+            'blocks must be 1 … 100000 columns wide; only "fusion" has any': any(
+                not 1 <= width <= 100_000 for width in self.blocks
+            )
+            or not (fusion or self.blocks == ()),
+            "vectors must increase and be among the blocks": not _rises((-1, *self.vectors, len(self.blocks)))
+            and self.vectors != (),
+        }
+
+    @property
+    def network(self) -> Network:
+        """The form of the model that is trained."""
+        if self.learner == "savae":
+            return LatentWeibull(self.hidden, self.latent, self.binary)
+        if self.learner == "fusion":
+            return FusedBlocks(self.hidden, self.latent, self.blocks, self.vectors)
+        return Hazards(self.hidden)
 
     @property
     def horizon(self) -> float:
@@ -116,6 +170,18 @@ class Preset:
     def sized(self, declared_patients: float) -> Preset:
         """The preset for a study that expects so many training patients in one step (typed in, not counted)."""
         return replace(self, normaliser=float(declared_patients))
+
+    def described(
+        self, *, binary: tuple[int, ...] = (), blocks: tuple[int, ...] = (), vectors: tuple[int, ...] = ()
+    ) -> Preset:
+        """The preset for a study whose columns are of these kinds; what this learner does not use is left out.
+
+        Raises:
+            ConfigError: see the class.
+        """
+        if self.learner == "savae":
+            return replace(self, binary=binary)
+        return replace(self, blocks=blocks, vectors=vectors) if self.learner == "fusion" else self
 
     def to_json(self) -> dict[str, object]:
         """All fields as JSON values, for the study."""
@@ -182,7 +248,14 @@ def _typed(name: str, kind: str, value: object) -> object:
 
 _AML = Preset(
     name="aml-small",
+    learner="deepsurv",
     hidden=(8,),
+    latent=0,
+    time_weight=1.0,
+    kl_weight=0.0,
+    binary=(),
+    blocks=(),
+    vectors=(),
     steps=60,
     uploads=66,
     clip=3.0,

@@ -137,7 +137,7 @@ def rows(model: SurvivalModel, data: SurvivalData, bound: float) -> Float64:
         bound: B' > 1.
     """
     at_risk, deaths = exposures(data, model.grid)
-    expected = at_risk * model.hazard[None, :] * np.exp(model.risk(data.x, data.observed))[:, None]
+    expected = at_risk * model.hazards(data.x, data.observed)
     square = np.cumsum(expected * expected, axis=1)
     before = np.concatenate([np.zeros((len(data), 1)), square[:, :-1]], axis=1)
     room = np.sqrt(np.maximum(bound * bound - 1.0 - before, 0.0))

@@ -23,12 +23,11 @@ from dp.errors import UploadsExhausted
 from dp.optimizer import Adam, Momentum, PublicUpdate, SecureSumOptimizer
 from dp.queries import Query, SecureSum
 from dp.sampling import FULL_BATCH, Sampler
-from models import portable
 from models.data import SurvivalData
-from models.deepsurv import DeepSurv, flat, pour
+from models.deepsurv import flat, pour
 from models.errors import MisuseError
-from models.losses import Batch, PerPatientLoss, PiecewiseExponential, require_per_patient
-from models.predict import layout
+from models.learners import trainable
+from models.losses import PerPatientLoss
 from models.presets import Preset
 
 
@@ -37,7 +36,7 @@ class Trained:
     """What training left.
 
     Args:
-        params: float64 little-endian, order of `predict.layout`; the averaged iterate.
+        params: float64 little-endian, order of the network's layout; the averaged iterate.
         steps_done: completed sums; fewer than the preset's steps if the uploads ran out.
     """
 
@@ -68,17 +67,12 @@ def initial_weights(preset: Preset, features: int, seed: bytes) -> bytes:
         seed: any public bytes.
 
     Returns:
-        float64 little-endian, d numbers in the order of `predict.layout`.
+        float64 little-endian, d numbers in the order of the network's layout.
     """
     parts: list[bytes] = []
-    for name, shape in layout(features, preset.hidden, preset.intervals):
-        count = int(np.prod(shape))
-        if name == "baseline.weight":
-            values = np.full(count, preset.initial_log_hazard)
-        elif name.startswith("hidden.") and name.endswith(".weight"):
-            values = portable.symmetric(seed + name.encode(), count, fan_in=shape[1])
-        else:
-            values = np.zeros(count)
+    network = preset.network
+    for name, shape in network.layout(features, preset.intervals):
+        values = network.start(name, shape, seed + name.encode(), preset.initial_log_hazard)
         parts.append(values.astype("<f8").tobytes())
     return b"".join(parts)
 
@@ -156,17 +150,11 @@ def fit(
         NotPerPatient: (a TypeError) the loss is not a sum over patients.
         MisuseError: data, weights or query do not fit the model.
     """
-    per_patient = require_per_patient(loss if loss is not None else PiecewiseExponential())
+    made = trainable(preset, features, loss)
     if data.features != features:
         raise MisuseError(f"the study has {features} features, the data {data.features}")
-    model = DeepSurv(features, preset.hidden, preset.intervals)
-    batch = Batch.of(data.bounded(preset.horizon), preset.grid)
-
-    def losses(network: DeepSurv, *columns: torch.Tensor) -> torch.Tensor:
-        return network.per_patient_loss(Batch(*columns), per_patient)
-
-    patients = (batch.inputs, batch.at_risk, batch.deaths)
-    return descend(preset, model, losses, weights, patients, secure_sum, query, on_step, sampler=sampler)
+    patients = made.columns(data.bounded(preset.horizon))
+    return descend(preset, made.module, made.losses, weights, patients, secure_sum, query, on_step, sampler=sampler)
 
 
 def descend(

@@ -358,7 +358,7 @@ class _Arms:
         spec = Spec(preset, self._names, weights, multipliers, patient_cap=_LARGEST)
         bounded = data.bounded(preset.horizon)
         trained = fit(preset, len(self._names), weights, bounded, secure_sum, lambda t: spec.query("gradient", t))
-        model = SurvivalModel.as_trained(self._names, preset.hidden, preset.grid, trained.params)
+        model = SurvivalModel.as_trained(self._names, preset.network, preset.grid, trained.params)
         return harrell_c(model.risk(self._test.x, self._test.observed), self._test)
 
     def _stream(self, arm: str, epsilon: float) -> Keystream:

@@ -186,7 +186,7 @@ def fedavg(
 
 def score(preset: Preset, features: tuple[str, ...], params: bytes, test: SurvivalData) -> float:
     """Return Harrell's C on patients nobody trained on."""
-    model = SurvivalModel.as_trained(features, preset.hidden, preset.grid, params)
+    model = SurvivalModel.as_trained(features, preset.network, preset.grid, params)
     bounded = test.bounded(preset.horizon)
     return harrell_c(model.risk(bounded.x, bounded.observed), bounded)
 

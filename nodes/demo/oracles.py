@@ -87,7 +87,7 @@ def _train(spec: Spec, data: SurvivalData, secure_sum: SecureSum) -> SurvivalMod
         secure_sum,
         lambda step: spec.query("gradient", step),
     )
-    return SurvivalModel.as_trained(spec.features, preset.hidden, preset.grid, trained.params)
+    return SurvivalModel.as_trained(spec.features, preset.network, preset.grid, trained.params)
 
 
 def _federated(seed: int, sites: int, uncounted: int) -> CentralSum:

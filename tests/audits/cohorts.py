@@ -28,6 +28,9 @@ class Truth:
     def risk(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
         return np.clip(x @ np.array([0.8, 0.1, 0.4, 0.2]), -8.0, 8.0)
 
+    def hazards(self, x: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        return np.exp(self.risk(x, observed))[:, None] * self.hazard[None, :]
+
 
 def patients(n: int, seed: int) -> SurvivalData:
     return draw(DICTIONARY, Truth(), n, np.random.default_rng(seed))

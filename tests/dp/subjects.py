@@ -30,7 +30,8 @@ from models.kaplan_meier import KaplanMeier, SurvivalCurve
 from models.likelihood import LogLikelihood
 from models.losses import PerPatientLoss
 from models.moments import Moments
-from models.predict import SurvivalModel, layout, parameter_count
+from models.networks import Hazards, parameter_count
+from models.predict import SurvivalModel
 from models.presets import Preset, preset
 from models.recalibration import Breslow
 from models.training import fit, initial_weights
@@ -101,9 +102,9 @@ def ladder(n: int) -> list[Patient]:
 
 def linear(hazard: float, *weights: float) -> SurvivalModel:
     """A linear model f = w₀·x₀ + w₁·x₁ with one hazard everywhere."""
-    numbers = np.zeros(parameter_count(layout(2, (), len(GRID) - 1)))
+    numbers = np.zeros(parameter_count(Hazards(()).layout(2, len(GRID) - 1)))
     numbers[len(GRID) - 1 : len(GRID) + 1] = weights
-    model = SurvivalModel.as_trained(FEATURES, (), GRID, numbers.astype("<f8").tobytes())
+    model = SurvivalModel.as_trained(FEATURES, Hazards(()), GRID, numbers.astype("<f8").tobytes())
     return model.with_hazard(np.full(len(GRID) - 1, hazard))
 
 

@@ -26,7 +26,7 @@ CARD = {
 
 def model() -> SurvivalModel:
     chosen = small()
-    return SurvivalModel.as_trained(FEATURES, chosen.hidden, chosen.grid, initial_weights(chosen, 4, b"s"))
+    return SurvivalModel.as_trained(FEATURES, chosen.network, chosen.grid, initial_weights(chosen, 4, b"s"))
 
 
 def test_round_trip_predicts_the_same_bits(tmp_path: Path) -> None:
@@ -92,23 +92,30 @@ def test_truncation_is_refused() -> None:
 
 
 def test_other_formats_and_tensors_are_refused() -> None:
+    shape = {
+        "features": list(FEATURES), "learner": "deepsurv", "network": {"hidden": [3]}, "grid": list(small().grid),
+    }  # fmt: skip
+
     def file(tensors: dict[str, np.ndarray], **change: object) -> bytes:
         chosen = small()
         head = {
             "format": FORMAT, "digest": model().digest, "card": {},
-            "model": {"features": list(FEATURES), "hidden": list(chosen.hidden), "grid": list(chosen.grid)},
+            "model": shape | {"network": {"hidden": list(chosen.hidden)}},
         }  # fmt: skip
         return save(tensors, metadata={"haemfed": json.dumps(head | change)})
 
     good = {"params": np.frombuffer(model().params), "hazard": np.array(model().hazard)}
-    shape = {"features": list(FEATURES), "hidden": [3], "grid": list(small().grid)}
 
     assert from_bytes(file(good))[0].digest == model().digest
     for data, word in (
-        (file(good, format="haemfed/survival-model/2"), "another format"),
+        (file(good, format="haemfed/survival-model/1"), "another format"),
         (file(good, digest="00"), "edited"),
-        (file(good, model=shape | {"hidden": [3, 3]}), "contradicts itself"),
-        (file(good, model=shape | {"hidden": [10**9]}), "malformed"),
+        (file(good, model=shape | {"network": {"hidden": [3, 3]}}), "contradicts itself"),
+        (file(good, model=shape | {"network": {"hidden": [10**9]}}), "contradicts itself"),
+        (file(good, model=shape | {"network": {"hidden": [3], "more": 1}}), "contradicts itself"),
+        (file(good, model=shape | {"learner": "cox"}), "contradicts itself"),
+        (file(good, model=shape | {"learner": "forest"}), "contradicts itself"),
+        (file(good, model=shape | {"network": [3]}), "malformed"),
         (file(good, model=shape | {"grid": [0, 5, 1]}), "malformed"),
         (file(good | {"extra": np.zeros(1)}), "exactly"),
         (file({"params": good["params"].astype(np.float32), "hazard": good["hazard"]}), "exactly"),

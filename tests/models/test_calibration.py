@@ -13,7 +13,8 @@ from models import calibration
 from models.data import SurvivalData
 from models.errors import MisuseError
 from models.metrics import kaplan_meier
-from models.predict import SurvivalModel, layout, parameter_count
+from models.networks import Hazards, parameter_count
+from models.predict import SurvivalModel
 from models.presets import preset
 from tests.models.support import FEATURES, patients
 from tests.sweeps import examples
@@ -23,9 +24,9 @@ PRESET = preset("aml-small")
 
 def model(hazard: float = 0.7) -> SurvivalModel:
     """A linear model that knows the truth of `support.patients`: f = 0.8·x0 + 0.3·x2."""
-    weights = np.zeros(parameter_count(layout(4, (), 6)))
+    weights = np.zeros(parameter_count(Hazards(()).layout(4, 6)))
     weights[6], weights[8] = 0.8, 0.3
-    linear = SurvivalModel.as_trained(FEATURES, (), PRESET.grid, weights.astype("<f8").tobytes())
+    linear = SurvivalModel.as_trained(FEATURES, Hazards(()), PRESET.grid, weights.astype("<f8").tobytes())
     return linear.with_hazard(np.full(6, hazard))
 
 

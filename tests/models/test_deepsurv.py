@@ -10,14 +10,15 @@ from models.data import SurvivalData, inputs
 from models.deepsurv import DeepSurv, flat, pour
 from models.errors import MisuseError
 from models.losses import Batch
-from models.predict import RISK_BOUND, SurvivalModel, layout, parameter_count
+from models.networks import RISK_BOUND, Hazards, parameter_count
+from models.predict import SurvivalModel
 from models.presets import preset
 from models.training import initial_weights
 from tests.models.support import FEATURES, patients, small
 
 
 def random_weights(hidden: tuple[int, ...], scale: float = 0.5) -> bytes:
-    count = parameter_count(layout(4, hidden, 6))
+    count = parameter_count(Hazards(hidden).layout(4, 6))
     return (scale * np.random.default_rng(1).normal(size=count)).astype("<f8").tobytes()
 
 
@@ -26,7 +27,7 @@ def test_numpy_and_torch_predict_the_same(hidden: tuple[int, ...]) -> None:
     data = patients(40)
     network = DeepSurv(4, hidden, 6)
     pour(network, random_weights(hidden))
-    model = SurvivalModel.as_trained(FEATURES, hidden, preset("aml-small").grid, flat(network))
+    model = SurvivalModel.as_trained(FEATURES, Hazards(hidden), preset("aml-small").grid, flat(network))
 
     with torch.no_grad():
         risk = network.risk(torch.from_numpy(inputs(data.x, data.observed)))[:, 0].numpy()
@@ -46,7 +47,7 @@ def test_opacus_finds_nothing_to_refuse_and_every_parameter_is_in_a_linear_layer
 
 def test_risk_is_clipped_and_has_no_gradient_outside() -> None:
     network = DeepSurv(4, (), 6)
-    pour(network, np.full(parameter_count(layout(4, (), 6)), 5.0).astype("<f8").tobytes())
+    pour(network, np.full(parameter_count(Hazards(()).layout(4, 6)), 5.0).astype("<f8").tobytes())
     z = torch.full((1, 8), 10.0, dtype=torch.float64)
 
     risk = network.risk(z)
@@ -73,7 +74,7 @@ def test_a_patient_moves_the_clipped_sum_by_his_own_gradient_to_the_last_bit() -
     network = DeepSurv(4, (8,), 6)
     pour(network, random_weights((8,)))
     grid = preset("aml-small").grid
-    model = SurvivalModel.as_trained(FEATURES, (8,), grid, flat(network))
+    model = SurvivalModel.as_trained(FEATURES, Hazards((8,)), grid, flat(network))
     data = patients(835)
 
     def losses(twin: DeepSurv, *columns: torch.Tensor) -> torch.Tensor:
@@ -96,7 +97,7 @@ def test_a_patient_moves_the_clipped_sum_by_his_own_gradient_to_the_last_bit() -
 def test_survival_falls_from_one_and_ends_at_the_horizon() -> None:
     chosen = small()
     data = patients(5)
-    model = SurvivalModel.as_trained(FEATURES, chosen.hidden, chosen.grid, initial_weights(chosen, 4, b"s"))
+    model = SurvivalModel.as_trained(FEATURES, chosen.network, chosen.grid, initial_weights(chosen, 4, b"s"))
     times = np.array([0.0, 10.0, 365.25, 1826.25])
 
     survival = model.survival(data.x, data.observed, times)
@@ -110,7 +111,7 @@ def test_survival_falls_from_one_and_ends_at_the_horizon() -> None:
 
 def test_initial_model_has_the_public_hazard_and_ranks_nobody() -> None:
     chosen = preset("aml-small")
-    model = SurvivalModel.as_trained(FEATURES, chosen.hidden, chosen.grid, initial_weights(chosen, 4, b"s"))
+    model = SurvivalModel.as_trained(FEATURES, chosen.network, chosen.grid, initial_weights(chosen, 4, b"s"))
     data = patients(5)
 
     assert model.risk(data.x, data.observed).tolist() == [0.0] * 5
@@ -121,6 +122,6 @@ def test_wrong_sizes_are_misuse() -> None:
     with pytest.raises(MisuseError, match="bytes"):
         pour(DeepSurv(4, (), 6), b"\0" * 8)
     with pytest.raises(MisuseError, match="layout needs"):
-        SurvivalModel.as_trained(FEATURES, (), preset("aml-small").grid, b"\0" * 8 * 7)
+        SurvivalModel.as_trained(FEATURES, Hazards(()), preset("aml-small").grid, b"\0" * 8 * 7)
     with pytest.raises(MisuseError, match="no model with"):
-        layout(0, (), 6)
+        Hazards(()).layout(0, 6)

@@ -146,6 +146,7 @@ def test_every_round_is_about_the_model_before_it() -> None:
 # ---------------------------------------------------------------- what is learned
 
 
+@pytest.mark.slow
 def test_a_known_linear_structure_is_found_without_noise() -> None:
     x, data = with_gaps(20_000)
     model = fit(CONVERGED, data, Alone())
@@ -158,6 +159,7 @@ def test_a_known_linear_structure_is_found_without_noise() -> None:
     assert abs(explained(x, data, model, 3)) < 0.02  # nothing to be found
 
 
+@pytest.mark.slow
 def test_missing_at_random_leaves_no_bias_that_complete_cases_have() -> None:
     """anc is missing where hb is high: its mean among those who have it is wrong by half a spread."""
     x = complete(20_000)

@@ -14,6 +14,7 @@ from models import recalibration
 from models.data import SurvivalData
 from models.errors import MisuseError
 from models.metrics import negative_log_likelihood
+from models.networks import Hazards
 from models.predict import SurvivalModel
 from models.training import initial_weights
 from tests.models.support import FEATURES, patients, small
@@ -21,7 +22,7 @@ from tests.models.support import FEATURES, patients, small
 
 def model(hazard: float = 0.2) -> SurvivalModel:
     chosen = small()
-    start = SurvivalModel.as_trained(FEATURES, chosen.hidden, chosen.grid, initial_weights(chosen, 4, b"s"))
+    start = SurvivalModel.as_trained(FEATURES, chosen.network, chosen.grid, initial_weights(chosen, 4, b"s"))
     return start.with_hazard(np.full(chosen.intervals, hazard))
 
 
@@ -62,7 +63,7 @@ def test_ending_follow_up_at_the_bound_leaves_no_bias(hazard: float) -> None:
     weights = np.zeros(6 + 8)
     weights[6], weights[8] = 0.8, 0.3
     grid = (0.0, 30.4375, 91.3125, 182.625, 365.25, 730.5, 1826.25)
-    truth = SurvivalModel.as_trained(FEATURES, (), grid, weights.astype("<f8").tobytes())
+    truth = SurvivalModel.as_trained(FEATURES, Hazards(()), grid, weights.astype("<f8").tobytes())
     wrong = truth.with_hazard(np.full(6, hazard))
 
     rows = recalibration.rows(wrong, data, bound=1.5)
