@@ -4,6 +4,7 @@
 |---|---|
 | can be read | 1, or 0 with state tested-negative |
 | can be read, but incomplete | findings stand; what was not found, and counts, are unknown |
+| has fewer than ten normal metaphases and no clone | incomplete: what was not found, and normal, are unknown |
 | can be read; the feature is one that banding hardly ever shows (`karyotype.CRYPTIC`) and was not found | not tested |
 | is normal, and the variable takes that for no evidence (`normal_is_evidence: false`, as in myeloma) | not tested |
 | the text says that there is none (no metaphases) | not tested, with `karyotype-failed` |

@@ -7,22 +7,28 @@
 | cancelled      | 46,idem,-8 of a stem line with +8 has no +8, and no -8                    | ISCN 2020, ch. 11   |
 | replaced       | -5,+der(5)…: the derivative stands for the lost one: no monosomy         | ISCN 2020, ch. 9    |
 | polyploidy     | one abnormality; the numbers of such a clone are relative to its ploidy  | Chun, Leuk Res 2010 |
-| normal variant | c, 9qh+ …, inv(9)(p12q13), inv(2)(p11q13), inv(Y)(p11q11): left out       | ISCN 2020, ch. 7    |
+| normal         | fewer than ten normal metaphases and no clone say nothing: incomplete    | Hook 1977, see docs |
+| normal variant | c, fra, 9qh+ …, inv(9)(p12q13), inv(2)(p11q13), inv(Y)(p11q11): left out  | ISCN 2020, ch. 7    |
 """
 
 __all__ = ["Findings", "Line", "findings"]
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from harmonize.karyotype.grammar import DIPLOID, Abnormality, Clone, NotRead
+from harmonize.karyotype.grammar import Clone
+from harmonize.karyotype.items import DIPLOID, Abnormality, NotRead, abbreviations
 from harmonize.karyotype.rearrangements import Effect, effect
 
 _LEAST_CELLS: Final = 2
 _LEAST_CELLS_WITH_LOSS: Final = 3
 _AUTOSOMES: Final = 44
 _PLOIDY: Final = "ploidy"
+_NO_CHROMOSOME: Final = frozenset({"+dmin", "+hsr"})
+_LEAST_NORMAL: Final = 10
+_JOINED: Final = re.compile(r"(?:dic|trc|rob|tas|der)\(([^()]*;[^()]*)\)")
 _COPIED: Final = frozenset({"number", "mar", "ace", "r"})
 _NOTHING: Final = Effect()
 
@@ -37,11 +43,24 @@ class Line:
         clone: as written.
         items: copies of each item, by sign and key; once `findings` returns, only the clonal ones.
         stated: cells of single items, where they differ from the clone's: del(5)(q13q33)[3].
+        unclear: chromosomes that damaged items may concern, also inherited ones.
     """
 
     clone: Clone
     items: dict[str, int] = field(default_factory=dict)
     stated: dict[str, int] = field(default_factory=dict)
+    unclear: frozenset[str] = frozenset()
+
+    @property
+    def number(self) -> int:
+        """Chromosomes that the items make of two sets; copies of an extra rearranged chromosome count once."""
+        total = _AUTOSOMES + max(len(self.clone.sex), DIPLOID)
+        for name, copies in self.items.items():
+            if name[0] in "+-":
+                total += 0 if name in _NO_CHROMOSOME else copies if name[0] == "+" else -copies
+            elif ";" in name and (joined := _JOINED.match(name)):
+                total -= joined[1].count(";")
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +94,7 @@ def findings(clones: Sequence[Clone], sex: Sex | None = None) -> Findings:
     """
     effects: dict[str, Effect] = {}
     lines = _lines(clones, effects, sex)
-    normal = any(not line.items for line in lines)
+    normal = [line.clone.cells for line in lines if not line.items]
     stated = _sex(lines)
     clonal = _clonal(lines)
     changed = list[Line]()
@@ -85,6 +104,8 @@ def findings(clones: Sequence[Clone], sex: Sex | None = None) -> Findings:
         if line.items:
             changed.append(line)
     incomplete = any(clone.incomplete for clone in clones) or any(effects[name].unclear for name in clonal)
+    if not changed and None not in normal:
+        incomplete |= sum(cells for cells in normal if cells is not None) < _LEAST_NORMAL
     return Findings(_families(changed), effects, stated, incomplete, undecided=not changed and not normal)
 
 
@@ -95,9 +116,10 @@ def _lines(clones: Sequence[Clone], effects: dict[str, Effect], sex: Sex | None)
     }
     lines = list[Line]()
     for clone in clones:
-        line = Line(clone)
+        line = Line(clone, unclear=clone.unclear)
         if clone.refers:
-            line.items = dict(_referred(clone.refers, lines).items)
+            stem = _referred(clone.refers, lines)
+            line.items, line.unclear = dict(stem.items), stem.unclear | clone.unclear
             line.items.pop(_PLOIDY, None)
         if clone.items or clone.ploidy != DIPLOID:
             _Filling(line, full, numbers, effects).fill()
@@ -139,7 +161,7 @@ def _full(clones: Sequence[Clone]) -> dict[str, Abnormality]:
                 continue
             full.setdefault(item.key, item)
             if len(clones) > 1:
-                for short in item.abbreviations():
+                for short in abbreviations(item):
                     full.setdefault(short, item)
     for item in vague:
         full.setdefault(item.key, item)
@@ -322,12 +344,13 @@ def _unnamed(line: Line, lines: Sequence[Line], sex: Sex | None) -> Abnormality 
     if len(clone.sex) == 1 and len(_constitution(line)) == 1:
         others = {one for other in lines if other is not line and len(one := _constitution(other)) > 1}
         whole = others.pop() if len(others) == 1 else (sex or "").lower()
-        if clone.sex == "y" or whole not in {"xx", "xy", ""}:
+        fits = line.number == clone.high + 1  # else 46,X can be 46,XX or 46,XY with a letter missing
+        if clone.sex == "y" or whole not in {"xx", "xy", ""} or not fits or "+x" in line.items:
             raise NotRead
         return Abnormality("-", "number", whole[1]) if whole else Abnormality("-", "unnamed", "?")
     if line.items or clone.refers or clone.items or _is_normal(clone):
         return None
     expected = _AUTOSOMES + len(clone.sex)
-    if clone.low == clone.high and abs(clone.low - expected) == 1:
+    if clone.low == clone.high and abs(clone.low - expected) == 1 and len(clone.sex) == DIPLOID:
         return Abnormality("+" if clone.low > expected else "-", "unnamed", "?")
     raise NotRead

@@ -7,14 +7,14 @@ docs/reference/karyotype.md. What cannot be read is an error, never a guess.
 __all__ = ["CRYPTIC", "FEATURES", "Karyotype", "KaryotypeError", "parse"]
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal
 
 from harmonize.errors import HarmonizeError
 from harmonize.karyotype.cell_lines import Findings, Line, findings
-from harmonize.karyotype.grammar import NotRead
+from harmonize.karyotype.items import DIPLOID, UNSURE, NotRead
 from harmonize.karyotype.rearrangements import Effect
 from harmonize.karyotype.text import clones
 
@@ -87,8 +87,9 @@ class Karyotype:
         features: every name of `FEATURES`: 0 or 1; "abnormalities" ≥ 0; "ipssr_class" 0 … 4.
         sex: sex chromosomes of the constitution, None if not stated or another complement.
         incomplete: the text does not describe all there is: it is marked ``inc``, breaks off, has an item that leaves
-            its arms or genes open (``der(7)``), no count and sex chromosomes, or results of hybridisation in situ,
-            which are not read. Findings stand; counts and class are lower bounds; zeros, and normal, are no evidence.
+            its arms or genes open (``der(7)``), no count and sex chromosomes, fewer than ten normal metaphases and no
+            clone, or results of hybridisation in situ, which are not read. Findings stand; counts and class are lower
+            bounds; zeros, and normal, are no evidence.
     """
 
     features: Mapping[str, int] = field(repr=False)
@@ -131,6 +132,8 @@ _ALONE: Final = {
 _OF_7: Final = frozenset({"-7", "del7q", "der1_7"})
 _COMPLEX: Final = 3
 _HYPERDIPLOID: Final = range(48, 75)
+_CORE_BINDING: Final = frozenset({"8", "16", "21"})  # a damaged item of these may be t(8;21) or inv(16)
+_MISCOUNTED: Final = 5  # chromosomes
 
 
 _NOTHING_YET: Final = MappingProxyType(dict.fromkeys(FEATURES, 0) | {"ipssr_class": _GOOD})
@@ -139,8 +142,9 @@ _SOME_COMPLEX: Final = MappingProxyType(_NOTHING_YET | {"complex": 1, "abnormali
 
 
 # Half of all karyotypes.
-_USUAL: Final = re.compile(r"46,?(xx|xy)(?:\[\d{1,3}\])?", re.ASCII)
+_USUAL: Final = re.compile(r"46,?(xx|xy)(?:\[(?:[1-9]\d{1,2}|([1-9]))\])?", re.ASCII)
 _USUALLY: Final = {"xx": Karyotype(_NONE, "XX"), "xy": Karyotype(_NONE, "XY")}
+_TOO_FEW: Final = {"xx": Karyotype(_NONE, "XX", incomplete=True), "xy": Karyotype(_NONE, "XY", incomplete=True)}
 
 
 def parse(text: str, sex: Literal["XX", "XY"] | None = None) -> Karyotype:
@@ -162,7 +166,7 @@ def parse(text: str, sex: Literal["XX", "XY"] | None = None) -> Karyotype:
     if len(text) <= _MOST_WORDS:
         words = "".join(text.lower().split()).strip(".;:")
         if usual := _USUAL.fullmatch(words):
-            return _USUALLY[usual[1]]
+            return (_TOO_FEW if usual[2] else _USUALLY)[usual[1]]
         if _FAILED.fullmatch(words):
             raise KaryotypeError("karyotype-failed")
         if words in _NORMAL:
@@ -187,9 +191,10 @@ def _karyotype(seen: Findings, *, incomplete: bool) -> Karyotype:
     effects = seen.effects
     lines = [line for family in seen.families for line in family]
     names = {name for line in lines for name in line.items}
+    damaged = any(line.unclear for line in lines)
     features = dict(_NOTHING_YET)
     for name in names:
-        if name in _BY_NUMBER:
+        if name in _BY_NUMBER and not (damaged and _is_doubtful(name, lines)):
             features[_BY_NUMBER[name]] = 1
         for fusion in effects[name].fusions:
             features[fusion] = 1
@@ -197,37 +202,67 @@ def _karyotype(seen: Findings, *, incomplete: bool) -> Karyotype:
     features["i17q"] = int("i17q" in named)
     for line in lines:
         _arms(line, effects, features)
-        if line.clone.low in _HYPERDIPLOID and line.clone.high in _HYPERDIPLOID and line.clone.cells != 1:
+        if _is_miscounted(line):
+            incomplete = True
+        elif _is_hyperdiploid(line):
             features["hyperdiploid"] = 1
     counts = [_count(family, effects) for family in seen.families]
     features["abnormalities"] = counts[0] if len(counts) == 1 else _count(lines, effects)
     features["complex"] = int(max(counts) >= _COMPLEX)
     core_binding = features["t8_21"] or features["inv16"]
+    core_binding |= any(not _CORE_BINDING.isdisjoint(line.unclear) for line in lines)
     features["monosomal"] = int(not core_binding and any(_is_monosomal(family, effects) for family in seen.families))
     features["ipssr_class"] = _ipssr_class(features, len(counts), named)
     return Karyotype(MappingProxyType(features), seen.sex, incomplete)
 
 
+def _is_doubtful(number: str, lines: Sequence[Line]) -> bool:
+    """Whether a damaged item may replace what a gain or loss says, in every cell line that has it."""
+    return all(number not in line.items or number[1:] in line.unclear for line in lines)
+
+
+def _is_miscounted(line: Line) -> bool:
+    """Whether the count is so far from what the items make that one of the two is wrong: 64 for 46."""
+    clone = line.clone
+    if clone.ploidy != DIPLOID or not clone.counted:
+        return False
+    return not clone.low - _MISCOUNTED < line.number < clone.high + _MISCOUNTED
+
+
+def _is_hyperdiploid(line: Line) -> bool:
+    clone = line.clone
+    if clone.cells == 1:
+        return False
+    if not clone.counted:
+        return line.number in _HYPERDIPLOID
+    return clone.low in _HYPERDIPLOID and clone.high in _HYPERDIPLOID
+
+
 def _arms(line: Line, effects: Mapping[str, Effect], features: dict[str, int]) -> None:
     """Set what follows from arms lost and gained in one cell line; a loss and a gain of one arm cancel."""
-    lost, gained = set[str](), set[str]()
+    lost, gained, unclear = set[str](), set[str](), set(line.unclear)
     for name in line.items:
         lost |= effects[name].lost
         gained |= effects[name].gained
+        unclear |= effects[name].open
     for arm in lost - gained:
-        if arm in _BY_LOST_ARM:
+        if arm in _BY_LOST_ARM and arm[:-1] not in unclear:
             features[_BY_LOST_ARM[arm]] = 1
-    if "1q" in gained and "1q" not in lost and "-1" not in line.items:
+    if "1q" in gained and "1q" not in lost and "-1" not in line.items and "1" not in unclear:
         features["gain1q"] = 1
 
 
-def _count(lines: Iterable[Line], effects: Mapping[str, Effect]) -> int:
+def _count(lines: Sequence[Line], effects: Mapping[str, Effect]) -> int:
     """Count distinct abnormalities: an item of several cell lines once, at its largest number of copies."""
     copies: dict[str, int] = {}
     for line in lines:
         for name, times in line.items.items():
             # An extra del(5)(q13q33) is no other abnormality than the first one.
             key = name.lstrip("+") if name.endswith(")") else name
+            if UNSURE in key:  # it may be another one of the same chromosome
+                key = key.partition(")")[0]
+                if any(one.lstrip("+").startswith(key) and UNSURE not in one for other in lines for one in other.items):
+                    continue
             copies[key] = max(times, copies.get(key, 0))
             if effects[name].named == "der1_7":
                 copies[key], copies["+1"] = 1, 1
@@ -237,7 +272,7 @@ def _count(lines: Iterable[Line], effects: Mapping[str, Effect]) -> int:
 
 
 def _is_monosomal(lines: Sequence[Line], effects: Mapping[str, Effect]) -> bool:
-    names = {name for line in lines for name in line.items}
+    names = {name for line in lines for name in line.items if name.lstrip("-") not in line.unclear}
     monosomies = sum(name[0] == "-" and name[1:].isdecimal() for name in names)
     return monosomies > 1 or (monosomies == 1 and any(effects[name].structural for name in names))
 

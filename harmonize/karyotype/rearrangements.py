@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from harmonize.karyotype.grammar import Abnormality, Part, Place
+from harmonize.karyotype.items import Abnormality, Part, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Effect:
         named: name in the IPSS-R, or "": "-y", "-7", "del5q", …
         structural: a rearrangement, a marker or a ring; not a number, not double minutes.
         unclear: the notation leaves open which arms or genes are concerned.
+        open: chromosomes of which any arm may be lost or gained, for want of breakpoints.
     """
 
     lost: frozenset[str] = frozenset()
@@ -33,6 +34,7 @@ class Effect:
     named: str = ""
     structural: bool = False
     unclear: bool = False
+    open: frozenset[str] = frozenset()
 
 
 _OTHER_ARM: Final = {"p": "q", "q": "p"}
@@ -54,6 +56,7 @@ _FUSIONS: Final = {
     "t14_16": ({"14q32"}, {"16q22", "16q23"}),
     "t14_20": ({"14q32"}, {"20q11", "20q12", "20q13"}),
 }
+_RARA: Final = _FUSIONS["t15_17"][1]
 # Written without breakpoints, these are only ever used for the fusion.
 _SHORTHAND: Final = {
     "t(8;21)": {"t8_21"},
@@ -95,13 +98,24 @@ def effect(item: Abnormality) -> Effect:
         unclear |= _alone(first, lost, gained)
     for part in item.parts:
         unclear |= _fused(part, fusions)
+        # It takes two breakpoints to turn a piece round, three to put it elsewhere.
+        least = {"inv": 2, "ins": 3}.get(part.kind, 0)
+        unclear |= bool(part.places) and sum(map(len, part.places)) < least
     if item.key in _DER_1_7:  # beside two normal chromosomes 1, whether or not the text writes +1
         lost, gained = {"7q"}, {"1q"}
     elif item.sign == "+":  # an extra chromosome: what it lacks is still there twice
         gained |= {name + arm for name in first.chromosomes for arm in "pq" if name + arm not in lost}
         lost.clear()
     named = _name(item, fusions)
-    return Effect(frozenset(lost), frozenset(gained - lost), frozenset(fusions), named, True, unclear)  # noqa: FBT003
+    arms = frozenset(lost), frozenset(gained - lost)
+    return Effect(*arms, frozenset(fusions), named, True, unclear, _open(item) if unclear else frozenset())  # noqa: FBT003
+
+
+def _open(item: Abnormality) -> frozenset[str]:
+    parts = item.parts[1:] or item.parts
+    if all(part.places for part in parts) or (len(item.parts) == 1 and parts[0].kind in _BALANCED):
+        return frozenset()
+    return frozenset(name for part in item.parts for name in part.chromosomes)
 
 
 def _arms(name: str, places: tuple[Place, ...]) -> set[str]:
@@ -134,6 +148,9 @@ def _alone(part: Part, lost: set[str], gained: set[str]) -> bool:
 def _ends(part: Part, lost: set[str]) -> bool:
     """Add the arms that a deletion, ring, dicentric or whole-arm derivative lacks from its breakpoints on."""
     joined = part.whole_arm and part.kind in {"der", "rob", "dic"}
+    several = part.kind in {"der", "rob"} and len(part.chromosomes) > 1 and not joined
+    if several and any(place.band in {"", "1", "10"} for one in part.places for place in one):
+        return True  # der(17;20)(p10;p1): the arms that are named, or the others?
     for name, one in zip(part.chromosomes, part.places, strict=True):
         if name != "?":
             lost |= {name + _OTHER_ARM[place.arm] for place in one} if joined else _arms(name, one)
@@ -154,6 +171,8 @@ def _on_derivative(centromeres: tuple[str, ...], part: Part, lost: set[str], gai
             lost |= {name + _OTHER_ARM[place.arm] for place in one if name in centromeres}
             gained |= {name + place.arm for place in one if name not in centromeres}
         return False
+    if part.kind == "t" and any(place.band == "10" for one in part.places for place in one):
+        return True  # der(7)t(1;7)(q10;p): whole arms, but not said of both
     seen = False
     for name, one in zip(part.chromosomes, part.places, strict=True):
         if part.kind == "t" and name in centromeres and not seen:
@@ -184,11 +203,39 @@ def _fused(part: Part, found: set[str]) -> bool:
         return known is None
     points = set(_points(part))
     found |= {name for name, (one, other) in _FUSIONS.items() if points & one and points & other}
-    if "11q23" in points:
+    open_ = _may_be_fused(part, points, found)
+    if "11q23" in points and points & _RARA:
+        open_ = True  # ZBTB16::RARA, or KMT2A::MLLT6 at 17q12, which older reports call q21
+    elif "11q23" in points:
         found.add("kmt2a_r")
     if part.kind != "ins":
         _fused_at_3q(part, points, found)
-    return False
+    return open_
+
+
+def _may_be_fused(part: Part, points: set[str], found: set[str]) -> bool:
+    """Whether breakpoints without a band, or without anything, may make a fusion that is not found."""
+    rough = {point for point in points if not point[-2:].isdecimal()}
+    rough |= {name for name, one in zip(part.chromosomes, part.places, strict=True) if not one and name != "?"}
+    if not rough:
+        return False
+
+    def may(exact: set[str]) -> bool:
+        return any(_is_within(point, one) for point in exact for one in rough)
+
+    pairs = (pair for name, pair in _FUSIONS.items() if name not in found)
+    return (
+        any(all(points & exact or may(exact) for exact in pair) for pair in pairs)
+        or (may({"11q23"}) and "11q23" not in points)
+        or (part.kind == "t" and may({"3q26"}))
+        or (part.kind == "inv" and may({"3q21", "3q26"}))
+    )
+
+
+def _is_within(point: str, rough: str) -> bool:
+    """Whether 9q34 lies in 9q3, 9q or 9."""
+    rest = point.removeprefix(rough)
+    return len(rest) < len(point) and (not rest[0].isdecimal() or not rough.isdecimal())
 
 
 def _fused_at_3q(part: Part, points: set[str], found: set[str]) -> None:

@@ -1,63 +1,29 @@
 """Karyotypes as hospitals write them: from a text to the cell lines that it describes.
 
-Tolerated is what leaves one reading: capitals, white space, characters of other keyboards, typing mistakes listed in
-`_TYPOS`. Where a text breaks off or says less than a karyotype, what it does say is read and marked.
+Tolerated is what leaves one reading: capitals, white space, characters of other keyboards, the mistakes that
+`harmonize.karyotype.mistakes` mends. Where a text breaks off or says less than a karyotype, what it does say is read
+and marked.
 """
 
 __all__ = ["clones"]
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from harmonize.karyotype.grammar import CHROMOSOME, COUNT, REFERENCE, Clone, NotRead, read_clone, read_item
+from harmonize.karyotype.grammar import COUNT, REFERENCE, Clone, read_clone
+from harmonize.karyotype.items import CHROMOSOME, NotRead, read_item
+from harmonize.karyotype.mistakes import mended, plain
 
 _MOST: Final = 4000  # characters; the longest real text that we know has 700
 _SEPARATOR: Final = re.compile(r"/(?![^\[]*\])")
 _IN_SITU: Final = re.compile(
     r"[.,;]?(?:nuc|f)?ish.*?(?=/\d\d(?:[~-]\d\d)?(?:<\dn>)?,(?:[xy]|idem|sl|sdl)|$)", re.DOTALL
 )
-_CHARACTERS: Final = str.maketrans(
-    {"*": "x", "\N{MULTIPLICATION SIGN}": "x", "{": "(", "}": ")", "_": None, "\ufeff": None}
-    | dict.fromkeys(map(ord, "\N{EN DASH}\N{MINUS SIGN}\N{HYPHEN}\N{NON-BREAKING HYPHEN}"), "-")
-)
-_SPELT: Final = r"(?:del|add|inv|dup|iso|i|der)"
-# In this order: first characters, then brackets, then what stands between items and clones.
-_TYPOS: Final = tuple(
-    (re.compile(pattern), mended)
-    for pattern, mended in (
-        (r"mar(?:kers?|ks?|s)(?![a-z])", "mar"),
-        (r"(?<=[+-])ring(?![a-z])", "r"),
-        (r"\((\d{1,3})\]|\[(\d{1,3})\)", r"[\1\2]"),  # (12]
-        (r"\[(\d{1,3})/\d{1,3}\]", r"[\1]"),  # [12/20]
-        (r"\[(\d{1,3})cp\]", r"[cp\1]"),
-        (r"\(\(", "("),
-        (r"\)\)", ")"),
-        (r"\(([^()]*)/([^()]*)\)", r"(\1;\2)"),  # t(9/22)
-        (r"\((\d?[3-9]|1\d|2[0-2])9\((?=[pq])", r"(\1)("),  # del(59(q13q33): 9 and ) are on one key
-        (r"\)9(?=[pq])", ")("),  # del(12)9p11.2)
-        (r"\(([\dxy?;]+)\((?=[pq?])", r"(\1)("),  # del(20(q13)
-        (r"\)([pq][\dpq.;?]*\))", r")(\1"),  # inv(16)p13.1q22)
-        (r"\)([pq])\((\d{1,2})\)", r")(\1\2)"),  # add(3)q(11)
-        (r"\)([pq][\dpq.;?]+)(?=[,\[/]|$)", r")(\1)"),  # del(5)q13q33
-        (rf"(?<![a-z])({_SPELT})({CHROMOSOME})\)?\((?=[pq?])", r"\1(\2)("),  # del5(q13q33), del5)(q13q33)
-        (rf"(?<=,)({_SPELT})({CHROMOSOME})([pq][\dpq.]*)?(?=[,\[/]|$)", r"\1(\2\3)"),  # del5q
-        (rf"(?<=,)({CHROMOSOME}[pq])-(?=[,\[/]|$)", r"del(\1)"),  # 5q-
-        (r"(?<=\d)[.](?=[pq]\d)", ";"),  # (q13.q33)
-        (r"(?<=\d),(?=\d[pq])", "."),  # inv(16)(p13,1q22)
-        (r"(?<=\d),(?=[pq]\d)", ";"),  # der(1;7)(q10,p10)
-        (r"(\([pq][\dpq.;?~-]*)(?=[,\[/])", r"\1)"),  # del(5)(q13q33,+8
-        (r"(,[xy]+|\([^()]*\)\([^()]*\)|[+-]\d{1,2}|mar)\((\d{1,3})\)(?=/|$)", r"\1[\2]"),  # 46,XX(20)
-        (r"(?<=\])[,;+&|\\]?(?=\d\d[,~-])", "/"),  # [8]46,sl,…
-        # -7+mar; +r+1~2mar; but not the count 44-45
-        (r"(?<!^\d\d)(?<!/\d\d)(?<=[)r\d])(?=[+-](?:mar|[a-z]{1,4}\(|\d{1,2}(?:[,\[]|$)|\d[~-]\d{1,2}mar))", ","),
-        (r",x(?=\d{1,2}(?:[,/\[]|$))", "x"),  # -20,x2
-        (r",+(?=[,\[/])", ""),  # 46,XX,,+8,[12]
-        (r"(?<=[,+-])dert\(", "der(?)t("),
-    )
-)
-_COMMENT: Final = re.compile(r"(?<=\])\([a-z][^()\[\]]{6,}\)$")  # [13](specimen source: blood)
+_COMMENT: Final = re.compile(r"(?<=\])\([a-z\d][^()\[\]]{6,}\)$")  # [13](specimen source: blood)
+_CUT_CELLS: Final = re.compile(r"\[(?:cp)?\d{1,3}$")  # [12 of [12] or of [120]: a lower bound
+_BARE_CELLS: Final = re.compile(r"(?:(?:mar|[,+]r|x|y)\d{1,3}|[+-]\d{3})$")  # mar2: mar[2]?
 _CUT_CLONE: Final = re.compile(r"\d{0,3}(?:[~-]\d{0,3})?")
 _CUT_ITEM: Final = re.compile(
     r"|[+-]|[^()]*\([^()]*|[^()]*\([^()]*\)\([^()]*|[^\[\]]*\[[^\[\]]*"
@@ -65,6 +31,11 @@ _CUT_ITEM: Final = re.compile(
 )
 _SYMBOLS: Final = re.compile(r"psu|idic|dic|der|del|add|dup|inv|ins|tas|trp|iso|mar|ter|cen|or|i|r|t")
 _DAMAGED: Final = re.compile(r"[\d()pqxy?;:.~+-]*\d[\d()pqxy?;:.~+-]*")
+_FRAGMENT: Final = re.compile(r"[()\[\]pqxy;:.]")  # how no item starts: what stands before it is damaged too
+_NUMBERS: Final = re.compile(r"(?<![\dpq.])\d+|[xy]")
+_NO_CLONE: Final = re.compile(
+    r"(?:non|nicht|not?|un)-?(?:clonal|klonal)|(?:einzel|random|sporadic|singlecell)(?:zell)?-?(?:aberration|abnormalit)"
+)
 _LEAST_KEPT: Final = 2
 _BARE_NUMBER: Final = re.compile(r"[+-]?\d+")
 _WORDS: Final = tuple(
@@ -93,23 +64,29 @@ def clones(text: str) -> tuple[tuple[Clone, ...], bool]:
     Raises:
         NotRead: some part of the text has no single reading.
     """
-    lax = "".join(text.lower().split()).translate(_CHARACTERS)
+    lax = plain(text)
     if len(lax) > _MOST or not lax.isascii():
         raise NotRead
-    lax, _, donor = lax.rstrip(".;").removeprefix("mos").removeprefix("chi").partition("//")
-    if "//" in donor:
-        raise NotRead
+    lax, _, donor = lax.removeprefix("mos").removeprefix("chi").partition("//")
+    if donor:
+        _check_donor(_IN_SITU.sub("", donor))
     unread = "ish" in lax
     if unread:
         lax = _IN_SITU.sub("", lax)
+    tried = list[list[str]]()
     for wording, incomplete in _wordings(lax):
+        texts = _SEPARATOR.split(wording)
+        bare = [one for one in texts if one[-1:] != "]"]
+        if bare and len(bare) < len(texts) and any(map(_BARE_CELLS.search, bare)):
+            continue
+        tried.append(texts)
         try:
-            return tuple(map(read_clone, _SEPARATOR.split(wording))), unread or incomplete
+            return tuple(map(read_clone, texts)), unread or incomplete
         except NotRead:
             continue
-    for wording, _ in _wordings(lax):
+    for texts in tried:
         try:
-            return tuple(map(_rest_of_clone, _SEPARATOR.split(wording))), True
+            return _rest(texts), True
         except NotRead:
             continue
     return (_bare(lax),), True
@@ -118,32 +95,63 @@ def clones(text: str) -> tuple[tuple[Clone, ...], bool]:
 def _wordings(lax: str) -> Iterator[tuple[str, bool]]:
     """The text as it is, with typing mistakes mended, and without a comment or an item cut off at its end."""
     yield lax, False
-    mended = lax
-    for pattern, replacement in _TYPOS:
-        mended = pattern.sub(replacement, mended)
-    if mended != lax:
-        yield mended, False
-    if comment := _COMMENT.search(mended):
-        yield mended[: comment.start()], True
-    at = max(mended.rfind(","), mended.rfind("/"))
-    if at > 0 and (_CUT_CLONE if mended[at] == "/" else _CUT_ITEM).fullmatch(mended, at + 1):
-        yield mended[:at], True
-        yield mended[:at].rpartition("/")[0], True
+    better = mended(lax)
+    if better != lax:
+        yield better, False
+    if comment := _COMMENT.search(better):
+        yield better[: comment.start()], True
+    if _CUT_CELLS.search(better):
+        yield better + "]", True
+    at = max(better.rfind(","), better.rfind("/"))
+    if at > 0 and (_CUT_CLONE if better[at] == "/" else _CUT_ITEM).fullmatch(better, at + 1):
+        yield better[:at], True
+        yield better[:at].rpartition("/")[0], True
 
 
-def _rest_of_clone(text: str) -> Clone:
-    """Read a cell line without its damaged items, if two others can be read; marked incomplete.
+def _check_donor(text: str) -> None:
+    """Refuse donor's cells that are not normal: of whom the clone is, or whether ``//`` was meant, is not known."""
+    for part in text.split("/"):
+        clone = read_clone(part)
+        if clone.items or clone.refers:
+            raise NotRead
+
+
+def _rest(texts: Sequence[str]) -> tuple[Clone, ...]:
+    """Read cell lines without their damaged items, if two others can be read.
+
+    What a single cell has is no clone, and may be said in words.
+
+    Raises:
+        NotRead: there are words in it, or too little else.
+    """
+    read, kept, damaged = list[Clone](), 0, 0
+    for text in texts:
+        try:
+            clone, good, bad = _rest_of_clone(text)
+        except NotRead:
+            if not text[:2].isdecimal() or not (text.endswith("[1]") or _NO_CLONE.search(text)):
+                raise
+            continue
+        read.append(clone)
+        kept, damaged = kept + good, damaged + bad
+    if not read or (damaged and kept < _LEAST_KEPT):
+        raise NotRead
+    return tuple(read)
+
+
+def _rest_of_clone(text: str) -> tuple[Clone, int, int]:
+    """Read a cell line without its damaged items; count those that are not, and those that are.
 
     Damaged is what consists of nothing but notation: ``del(11)(q32)``, ``10`` for ``+10``. A word could say anything,
     also that the rest is not so.
 
     Raises:
-        NotRead: there are words in it, or too little else.
+        NotRead: there are words in it.
     """
     whole, tail = COUNT.match(text), text.rpartition("[")[2] if text.endswith("]") else ""
     at = whole.end() if whole else 0
     body = text[at:].removesuffix(f"[{tail}") if tail else text[at:]
-    kept, damaged = list[str](), 0
+    kept, damaged = list[str](), list[str]()
     for entry in body.split(",") if body else ():
         try:
             read_item(entry)
@@ -151,15 +159,20 @@ def _rest_of_clone(text: str) -> Clone:
             if REFERENCE.fullmatch(entry) or entry == "inc":
                 kept.append(entry)
                 continue
-            if not _DAMAGED.fullmatch(_SYMBOLS.sub("", entry)):
+            if _FRAGMENT.match(entry) or not _DAMAGED.fullmatch(_SYMBOLS.sub("", entry)):
                 raise
-            damaged += 1
+            damaged.append(entry)
         else:
             kept.append(entry)
-    if damaged and len(kept) < _LEAST_KEPT:
-        raise NotRead
     clone = read_clone(text[:at] + ",".join(kept) + (f"[{tail}" if tail else ""))
-    return replace(clone, incomplete=clone.incomplete or bool(damaged))
+    unclear = frozenset(name for entry in damaged for name in _chromosomes(entry))
+    return replace(clone, incomplete=clone.incomplete or bool(damaged), unclear=unclear), len(kept), len(damaged)
+
+
+def _chromosomes(entry: str) -> Iterator[str]:
+    """All chromosomes that a damaged item may concern."""
+    for run in _NUMBERS.findall(entry):
+        yield from (run[at : at + size] for size in (1, 2) for at in range(len(run) + 1 - size))
 
 
 def _bare(lax: str) -> Clone:

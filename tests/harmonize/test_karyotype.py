@@ -83,6 +83,10 @@ def classed(text: str) -> tuple[int, int]:
         ("46,XX,t(15;17)(q22;q12)[20]", "t15_17"),
         ("46,XX,t(9;11)(p21.3;q23.3)[20]", "t9_11 kmt2a_r"),
         ("46,XX,t(11;19)(q23;p13.1)[20]", "kmt2a_r"),
+        ("46,XX,t(11;17)(q23;q25)[20]", "kmt2a_r"),
+        ("46,XX,t(11;17)(q23;q21)[20]", ""),  # ZBTB16::RARA
+        ("XX,+3,+5,+7,+9,+11,+15,+19[10]", "hyperdiploid plus19"),  # the count by its items
+        ("64,XX,+8[20]", "plus8"),  # 46 with its digits changed about
         ("46,XX,ins(10;11)(p12;q23q13)[20]", "kmt2a_r"),
         ("46,XX,del(11)(q23)[20]", "del11q"),
         ("46,XX,t(6;9)(p22;q34)[20]", "t6_9"),

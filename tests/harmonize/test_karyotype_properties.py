@@ -1,5 +1,6 @@
 """Karyotypes composed from a grammar have exactly the features that they were composed of; garbage is refused."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,6 +228,55 @@ def test_a_damaged_karyotype_is_read_or_refused(composed: tuple[list[Item], list
         end = data.draw(st.integers(at, min(len(text), at + 6)))
         text = text[:at] + data.draw(st.text("0123456789xypq()[];,+-?/nidemsl", max_size=3)) + text[end:]
     check_total(text)
+
+
+# What hands do to a valid text, once, at any place: none of it is another valid text.
+SLIPS: Final = {
+    r"\(": ["", "((", "[", ")", "{"],
+    r"\)(?=[,\[/(]|$)": ["", "))", "]", "(", "}"],
+    r"\)\(": ["", ",", ";", "),(", ").("],
+    r",(?![^(]*\))": ["", ",,", ".", ";", ":", "<", ",.", " "],
+    r"(?<=\d);(?=\d)": ["", ",", ".", ":", ";;", "/", "|"],
+    r";(?=[pq])": ["", ",", ".", ":", ";;", "/"],
+    r"/": ["", "//", "\\", "|", ";", ",", " und ", "7", "./", ",/"],
+    r"\[": ["", "[[", "(", "{", ",["],
+    r"\](?=/|$)": ["", ")", "}", "["],
+    r"(?<=,)[+](?=\d)": ["", "=", "?+", "+-"],
+    r"(?<=,)-(?=\d)": ["", "--", "?-", "_", "+-"],
+    r"(?<=[pq\[])1": ["l", "i", "I", "!"],
+    r"(?<=\d)0": ["O"],
+    r"(?<=,)del(?=\()": ["dle", "dell", "ddel", "dl", "de1", "del.", "de", "sel"],
+    r"(?<=,)inv(?=\()": ["ivn", "invv", "inc", "in"],
+    r"(?<=,)XX": ["X", "XXX", "X;X", "(XX)", "\u0425\u0425"],
+    r"^": ["'", "Karyotyp: ", "\ufeff", ","],
+    r"$": ["'", ",", ";", " karyotype", "/"],
+}
+
+
+@settings(max_examples=examples(1500), deadline=None)
+@given(evolved(), st.data())
+def test_a_slip_of_the_hand_never_makes_another_karyotype(
+    composed: tuple[list[Item], list[str]], data: st.DataObject
+) -> None:
+    text = "/".join(composed[1])
+    where = [
+        (found, slip) for pattern, slips in SLIPS.items() for found in re.finditer(pattern, text) for slip in slips
+    ]
+    place, slip = data.draw(st.sampled_from(where))
+    meant = parse(text).features
+    try:
+        read = parse(text[: place.start()] + slip + text[place.end() :])
+    except KaryotypeError:
+        return
+    if not read.incomplete:
+        assert read.features == meant
+    findings = {name for name, value in read.features.items() if value == 1} - {
+        "normal",
+        "abnormalities",
+        "ipssr_class",
+    }
+    assert [name for name in findings if not meant[name]] == []
+    assert not (meant["normal"] and not read.features["normal"])
 
 
 @pytest.mark.parametrize(

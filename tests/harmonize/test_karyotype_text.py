@@ -60,6 +60,40 @@ def refusal(text: str) -> str:
         ("46,XX,9qh+,21pstk+[20]", "46,XX[20]"),
         ("45,XX,der(13;14)(q10;q10)c[20]", "46,XX[20]"),
         ("46,XY,t(9;22)(q34;q11.2)[3]//46,XX[17]", "46,XY,t(9;22)(q34;q11.2)[3]"),
+        ("46,XX,t(922)(q34;q11.2)[20]", "46,XX,t(9;22)(q34;q11.2)[20]"),  # one place for the semicolon
+        ("46,XX,t(9q34;22q11.2)[20]", "46,XX,t(9;22)(q34;q11.2)[20]"),
+        ("46,XX,t)9;22)(q34;q11.2)[20]", "46,XX,t(9;22)(q34;q11.2)[20]"),
+        ("46,XX,dle(5)(q13q33)[20]", "46,XX,del(5)(q13q33)[20]"),
+        ("46,XX,iinv(3)(q21-q26)[20]", "46,XX,inv(3)(q21q26)[20]"),
+        ("46,XX,del[5](q13q33)[20]", "46,XX,del(5)(q13q33)[20]"),
+        ("46,XX,del(5),(q13q33)[20]", "46,XX,del(5)(q13q33)[20]"),
+        ("46,XY,+1,der(l;7)(q1O;p1O)[20]", "46,XY,+1,der(1;7)(q10;p10)[20]"),
+        ("46,XX,del(5)(qq13q33)[20]", "46,XX,del(5)(q13q33)[20]"),
+        ("47,XX,++8[20]", "47,XX,+8[20]"),
+        ("47,XX,+(8)[20]", "47,XX,+8[20]"),
+        ("47,XX,+chr8[20]", "47,XX,+8[20]"),
+        ("47,XX,=8[20]", "47,XX,+8[20]"),
+        ("45,XX,_7[20]", "45,XX,-7[20]"),
+        ("46,_XX,_del(5)(q31)[20]", "46,XX,del(5)(q31)[20]"),
+        ("46,XXdel(5)(q31)[20]", "46,XX,del(5)(q31)[20]"),
+        ("45,XX,-7del(5)(q31)[20]", "45,XX,-7,del(5)(q31)[20]"),
+        ("47,XX,+8[12/46,XX[8]", "47,XX,+8[12]/46,XX[8]"),
+        ("47,XX,+8[cp 12]/46,XX cp8", "47,XX,+8[cp12]/46,XX[cp8]"),
+        ("47,XX,+8[12 cells]/46,XX[8 Metaphasen]", "47,XX,+8[12]/46,XX[8]"),
+        ("47,XX,+8[12]746,XX[8]", "47,XX,+8[12]/46,XX[8]"),  # 7 and / are on one key
+        ("47,XX,+8[12] und 46,XX[8]", "47,XX,+8[12]/46,XX[8]"),
+        ("47,XX,+8[12]//46,XX[8]", "47,XX,+8[12]/46,XX[8]"),
+        ("47,XX,+8[9]/48,s1,+21[9]", "47,XX,+8[9]/48,sl,+21[9]"),
+        ("47,XX,+8[9]/48,idme,+21[9]", "47,XX,+8[9]/48,idem,+21[9]"),
+        ("Karyotype: 47,XX,+8[20]", "47,XX,+8[20]"),
+        ('"47,XX,+8[20]"', "47,XX,+8[20]"),
+        ("[47,XX,+8[12]/46,XX[8]]", "47,XX,+8[12]/46,XX[8]"),
+        ("46,XX[20] normal female karyotype", "46,XX[20]"),
+        ("47,XX,+8[1]/46,XX[9] 47,XX,+8[1]/46,XX[9]", "47,XX,+8[1]/46,XX[9]"),  # pasted twice
+        ("46,\u0425\u0425,del(5)(q31)[20]", "46,XX,del(5)(q31)[20]"),  # Cyrillic
+        ("46,XX,t(15;17)(q24;q21)(PML::RARA)[20]", "46,XX,t(15;17)(q24;q21)[20]"),
+        ("45,XX,-7[9]/45,XX,-7,del(5)(q13q33)[4]/45,XX,-7,del(5)(q1q3)[4]", "45,XX,-7[9]/45,XX,-7,del(5)(q13q33)[8]"),
+        ("46,XX,fra(16)(q22)[20]", "46,XX[20]"),
     ],
 )
 def test_tolerated_writing_means_the_same(as_written: str, meant: str) -> None:
@@ -91,6 +125,18 @@ def test_tolerated_writing_means_the_same(as_written: str, meant: str) -> None:
         ("46,XX,del(7)(q23)[20]", "del7q"),  # 7q2 has no band 3
         ("47,XX[20]", ""),
         ("45,X[20]", ""),
+        ("46,XX[9]", ""),  # too few to exclude a clone
+        ("45,XX,-7[1]/46,XX[9]", ""),
+        ("46,XX,+8[20", "plus8"),  # [20] or [200]
+        ("46,XX,t(11;17)(q23;q21)[20]", ""),  # ZBTB16::RARA, or KMT2A::MLLT6
+        ("46,XX,t(3;21)(q2;q22)[20]", "inv3"),  # 3q26 or not
+        ("46,XX,ins(3)(q21q26)[20]", ""),  # an insertion has three breakpoints
+        ("46,XX,del(5)(q133)[20]", "del5q"),  # q13.3 or q33
+        ("64,XX,del(20)(q12)[20]", "del20q"),  # 46, and not hyperdiploid
+        ("46,XX,der(21)(qter->q22::p11.2->qter),-7[20]", "minus7"),
+        ("45,XX,-7[14]/45,XX,idem,inv(8)(p32q12)[6]", "minus7"),
+        ("45,XX,-7,del(7)(p),+8,der(7)t(5;7)(q91;p14)[9]", "plus8"),  # -7, or replaced by the damaged one
+        ("46,XX[18]/46,XX,something else[1]", ""),  # a single cell is no clone, whatever it has
     ],
 )
 def test_incomplete_descriptions_are_marked(text: str, names: str) -> None:
@@ -101,6 +147,9 @@ def test_incomplete_descriptions_are_marked(text: str, names: str) -> None:
 def test_complete_descriptions_are_not_marked() -> None:
     assert not parse("44~46,XY,-5,del(7)(q22),+1~3mar[cp12]/46,XY[8]").incomplete
     assert not parse("46,XY,t(3;?)(q21;?)[20]").incomplete
+    assert not parse("46,XY[10]").incomplete
+    assert not parse("46,XY").incomplete  # the laboratory does not say how many
+    assert not parse("47,XY,+8[5]/46,XY[2]").incomplete  # a clone is evidence
 
 
 @pytest.mark.parametrize(
@@ -133,6 +182,19 @@ def test_no_karyotype(text: str) -> None:
         "46,XX[5]/47,idem,+8[3]",  # of the normal cells, or is a clone missing?
         "46,XX,+8[9]/48,sdl2,+9[5]",
         "46[20]",
+        "47,XX,+812]/46,XX[8]",  # +8[12]; but 81 could be meant
+        "46,XX,del(19(q13)[20]",  # of 19, or of 1 with 9 for )
+        "46,XX,t(119)(q23;p13)[20]",  # 1;19 or 11;9
+        "46,XX,inc(3)(q21q26)[20]",  # inv or ins
+        "46,XX,de(5)(q13q33)[20]",  # del or der
+        "46,XX,des(5)(q13q33)[20]",  # also one letter away from both
+        "46,XX,t(1l21)(q23;q11)[20]",
+        "46,X[20]",  # a letter or a chromosome is missing
+        "46,X,Y[20]",  # XY or X,-Y
+        "46,XXX[20]",
+        "46,XX[5]//47,XX,+8[5]",  # whose cells are these?
+        "47,XX,+mar8/46,XX[10]",  # mar[8]?
+        "46,XX,der(7)t(1;7)(q10;p10)del(12)(p12)[20]",  # there is no 12 on it
         "46,XX,+8[abc]",
         "46,XX,+8[5]]",
         "46,XX,+8x0[20]",
