@@ -3,7 +3,8 @@
 What is released is noisy and unbiased: counts below zero, two tables that disagree on the variable they
 share. `Marginals.decode` repairs both as post-processing, which spends nothing: it projects onto the
 tables that agree on every overlap (least squares, exact: overlaps in order of size, each agreed value the
-average weighted by inverse variance, the difference spread evenly) and onto non-negative ones, in turn.
+average weighted by inverse variance, the difference spread evenly) and onto non-negative ones, in turn. All by
+correctly rounded operations in a fixed order: every site repairs the released sums to the same bits.
 
 Source: Barak et al., PODS 2007 (consistency as post-processing); Qardaji, Yang & Li, SIGMOD 2014
 (PriView: overlaps in topological order).
@@ -154,9 +155,10 @@ class Marginals:
         ends = np.cumsum([math.prod(shape) for shape in self._shapes])
         raw = [part.reshape(shape) for part, shape in zip(np.split(total, ends[:-1]), self._shapes, strict=True)]
         repaired = self._repaired(raw)
-        weights = np.array([1.0 / table.size for table in raw])
-        size = float(np.array([table.sum() for table in raw]) @ weights / weights.sum())
-        error = noise_sd / math.sqrt(weights.sum())
+        weights = [1.0 / table.size for table in raw]
+        whole = math.fsum(weights)
+        size = math.fsum(_total(table) * weight for table, weight in zip(raw, weights, strict=True)) / whole
+        error = noise_sd / math.sqrt(whole)
         known = size > QUANTILE * error
         return NoisyMarginals(
             tuple(Marginal(s, r, t, noise_sd) for s, r, t in zip(self.sets, repaired, raw, strict=True)),
@@ -175,7 +177,7 @@ class Marginals:
             kept = [before - after for before, after in zip(shifted, clipped, strict=True)]
             moved = max(float(np.abs(a - b).max()) for a, b in zip(clipped, tables, strict=True))
             tables = clipped
-            if moved <= _AGREED * max(1.0, float(tables[0].sum())):
+            if moved <= _AGREED * max(1.0, _total(tables[0])):
                 break
         return tables
 
@@ -196,10 +198,27 @@ class Marginals:
             views, spread = [], []
             for i in members:
                 others = tuple(axis for axis, a in enumerate(self.sets[i]) if a not in overlap)
-                views.append(tables[i].sum(axis=others, keepdims=True))
+                views.append(_summed(tables[i], others))
                 spread.append(math.prod(tables[i].shape[axis] for axis in others))
-            weights = np.array([1.0 / cells for cells in spread])
-            flat = np.array([view.ravel() for view in views])
-            agreed = weights @ flat / weights.sum()
+            agreed = np.zeros(views[0].size)
+            for view, cells in zip(views, spread, strict=True):
+                agreed = agreed + view.ravel() / cells
+            agreed = agreed / math.fsum(1.0 / cells for cells in spread)
             for i, view, cells in zip(members, views, spread, strict=True):
                 tables[i] += (agreed.reshape(view.shape) - view) / cells
+
+
+def _total(table: Float64) -> float:
+    """The sum of a table, correctly rounded."""
+    return math.fsum(table.ravel().tolist())
+
+
+def _summed(table: Float64, axes: tuple[int, ...]) -> Float64:
+    """The sum over some axes, which stay with length 1; one addition after the other in order of the cells."""
+    for axis in axes:
+        slices = iter(np.moveaxis(table, axis, 0))
+        total = next(slices)
+        for each in slices:
+            total = total + each
+        table = np.expand_dims(total, axis)
+    return table

@@ -10,6 +10,7 @@ Source of the scores: van der Waerden; see Conover, Practical Nonparametric Stat
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -165,6 +166,7 @@ class OneWay:
     def decode(self, total: Float64, noise_sd: float) -> Frequencies:
         """Return frequencies: counts below zero are zero, `PSEUDO_COUNT` in every level; all noise gives even ones."""
         found = self.release.decode(total, noise_sd)
-        tables = tuple((t.counts + PSEUDO_COUNT) / (t.counts + PSEUDO_COUNT).sum() for t in found.tables)
+        counts = [table.counts + PSEUDO_COUNT for table in found.tables]
+        tables = tuple(table / math.fsum(table.tolist()) for table in counts)
         size = found.total.value if found.total.resolved else 1.0
         return Frequencies(self.dictionary, tables, max(size, 1.0))

@@ -36,6 +36,7 @@ from models.presets import Preset, preset
 from models.recalibration import Breslow
 from models.training import fit, initial_weights
 from tests.dp.adversary import Patient, Rows, Subject, follow_ups, records, values
+from tests.models.generators.test_bayesnet_releases import SUBJECTS as OF_NETWORKS
 
 FEATURES = ("age", "wbc")
 PRESET = replace(preset("aml-small"), hidden=(2,), steps=1, uploads=2, normaliser=100.0)
@@ -187,7 +188,7 @@ def per_patient_losses() -> list[type[Any]]:
 
 def subjects() -> list[Subject]:
     """All of them."""
-    return [*_of_records(), *_of_survival(), *_of_scores(), *_of_losses()]
+    return [*_of_records(), *_of_survival(), *_of_scores(), *_of_losses(), *OF_NETWORKS]
 
 
 def _of_records() -> list[Subject]:
