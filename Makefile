@@ -9,14 +9,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint bench bench-secagg bench-dp bench-harmonize bench-preset bench-equivalence proto docs chaos clean
+.PHONY: help demo test check lint bench bench-secagg bench-dp bench-harmonize bench-models bench-preset bench-equivalence proto docs chaos clean
 
 help:
 	@echo 'make demo    six hospitals, real processes, real patients: the whole federation on this machine'
 	@echo 'make test    environment, every check and every test except the chaos counts'
 	@echo 'make check   lint, types, import contracts, fast tests'
 	@echo 'make lint    lint, types and import contracts only'
-	@echo 'make bench   the measurements of benchmarks/: bench-secagg, bench-dp, bench-harmonize, bench-equivalence and bench-preset'
+	@echo 'make bench   the measurements of benchmarks/: bench-secagg, bench-dp, bench-harmonize, bench-models, bench-equivalence and bench-preset'
 	@echo 'make proto   generate nodes/proto from federation.proto'
 	@echo 'make docs    generate the reference pages that come from the code'
 	@echo 'make chaos   the full counts of kills and restarts (long)'
@@ -49,7 +49,7 @@ test: lint
 chaos: $(READY)
 	$(BIN)/python -m pytest -s -m chaos
 
-bench: bench-secagg bench-dp bench-harmonize bench-equivalence bench-preset
+bench: bench-secagg bench-dp bench-harmonize bench-models bench-equivalence bench-preset
 
 bench-secagg: $(READY)
 	$(BIN)/python -m benchmarks.secagg.run
@@ -59,6 +59,9 @@ bench-dp: $(READY)
 
 bench-harmonize: $(READY)
 	$(BIN)/python -m benchmarks.harmonize.run
+
+bench-models: $(READY)
+	$(BIN)/python -m benchmarks.models.run
 
 bench-equivalence: $(READY)
 	$(BIN)/python benchmarks/equivalence.py

@@ -28,7 +28,7 @@ from models.data import SurvivalData
 from models.plan import Spec
 from models.presets import Preset, preset
 from models.training import fit, initial_weights
-from tests.sweeps import examples
+from tests.sweeps import examples, thinned
 
 torch.set_num_threads(1)
 
@@ -120,7 +120,7 @@ def test_every_patient_is_dealt_once_and_hospitals_are_unequal(patients: int, ho
         assert sizes[0] / sizes[-1] == pytest.approx(10.0, rel=0.15)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.name)
+@pytest.mark.parametrize("network", thinned(NETWORKS, 2), ids=lambda n: n.name)
 def test_networks_have_the_published_sizes_and_a_loss_for_each_patient(network: Network) -> None:
     model, inputs = network.make(), network.inputs(8, torch.Generator().manual_seed(1))
     losses = network.loss(model, *inputs)

@@ -21,7 +21,7 @@ def test_a_sound_source_makes_a_table(form: str, tmp_path: Path) -> None:
     assert fuzz.attempt(octets, mapping, profiles.load("mds"), tmp_path) == fuzz.Outcome("table")
 
 
-@pytest.mark.parametrize("form", fuzz.SOURCES)
+@pytest.mark.parametrize("form", thinned(fuzz.SOURCES, 3))
 @pytest.mark.parametrize("seed", thinned(range(4)))
 def test_damaged_sources_end_in_a_table_or_in_one_line(form: str, seed: int, tmp_path: Path) -> None:
     profile, rng = profiles.load("mds"), np.random.default_rng(seed)
@@ -42,6 +42,7 @@ def test_a_value_in_a_message_is_noticed(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.wrong == "values in messages or reports"
 
 
+@pytest.mark.slow
 def test_the_invented_cohort_is_read_as_it_was_written(tmp_path: Path) -> None:
     cohort.write(tmp_path, 12)
     done = cohort._harmonised(tmp_path)

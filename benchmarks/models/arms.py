@@ -1,0 +1,115 @@
+"""Every way to get a risk from training patients: an arm. Each sees one training fold and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.dp import federation
+from benchmarks.dp.settings import multiplier, preset_of
+from benchmarks.models.network import Settings, Table, rounds, train
+from benchmarks.models.settings import FEDAVG, LOCAL, PRIVATE, PROXIMAL, linear, of_disease
+from models.data import Float64, SurvivalData
+from models.fidelity import cox
+from models.metrics import harrell_c
+from models.predict import SurvivalModel
+from models.training import initial_weights
+
+__all__ = ["Risk", "alone", "deepsurv", "federated_rounds", "lockstep", "private", "ridge_cox", "uncounted"]
+
+Risk = Callable[[SurvivalData], Float64]
+Sites = NDArray[np.int64]
+
+_INNER: Final = 3  # folds inside a training fold
+_WATCHED: Final = 0.25  # of a hospital's training patients, held back to stop
+
+
+def uncounted(sites: int) -> int:
+    """Return c, the colluding hospitals that a study of so many expects."""
+    return max(1, sites // 5)
+
+
+def ridge_cox(train_: SurvivalData, rng: np.random.Generator, strata: Sites | None = None) -> Risk:
+    """Ridge Cox; with strata, the sum of the local partial likelihoods, which hospitals add up exactly."""
+    return cox.choose(train_, rng, strata=strata, folds=_INNER).risk
+
+
+def deepsurv(cohort: str, train_: SurvivalData, seed: int, settings: Settings | None = None) -> Risk:
+    """DeepSurv on pooled patients."""
+    chosen = settings or of_disease(cohort)
+    return train(chosen, [Table.of(train_, chosen.grid)], seed)[0].risk
+
+
+def cox_pem(cohort: str, train_: SurvivalData, seed: int) -> Risk:
+    """The same without hidden layer."""
+    return deepsurv(cohort, train_, seed, linear(of_disease(cohort)))
+
+
+def lockstep(cohort: str, train_: SurvivalData, sites: Sites, seed: int, *, hidden: bool = True) -> Risk:
+    """DeepSurv by the sum of the hospitals' gradients in each step."""
+    chosen = of_disease(cohort) if hidden else linear(of_disease(cohort))
+    return train(chosen, list(_tables(train_, sites, chosen)), seed)[0].risk
+
+
+def federated_rounds(cohort: str, train_: SurvivalData, sites: Sites, seed: int, proximal: float = 0.0) -> Risk:
+    """DeepSurv by FedAvg, or FedProx."""
+    chosen = of_disease(cohort)
+    return rounds(chosen, list(_tables(train_, sites, chosen)), seed, *FEDAVG, proximal).risk
+
+
+def fedprox(cohort: str, train_: SurvivalData, sites: Sites, seed: int) -> Risk:
+    """DeepSurv by FedProx."""
+    return federated_rounds(cohort, train_, sites, seed, PROXIMAL)
+
+
+def _tables(train_: SurvivalData, sites: Sites, settings: Settings) -> Iterator[Table]:
+    for site in np.unique(sites):
+        yield Table.of(train_.rows(sites == site), settings.grid)
+
+
+def private(cohort: str, train_: SurvivalData, sites: Sites, epsilon: float, seed: Sequence[int]) -> Risk:
+    """DeepSurv by gradient steps with noise: every hospital's clipped sum and its share of the noise.
+
+    The gradient's share of a study's whole ε; c hospitals are not counted on.
+    """
+    preset = preset_of(cohort, PRIVATE, len(train_))
+    names = tuple(f"x{j}" for j in range(train_.features))
+    weights = initial_weights(preset, train_.features, b"benchmarks/models/%d" % seed[0])
+    parts = [federation.tensors(train_.rows(sites == site), preset) for site in np.unique(sites)]
+    streams = [federation.stream("models", cohort, epsilon, *seed, site) for site in range(len(parts))]
+    door = federation.Distributed(len(parts), len(parts) - uncounted(len(parts)), streams)
+    params = federation.descend(preset, weights, parts, door, multiplier(epsilon))
+    model = SurvivalModel.as_trained(names, preset.network, preset.grid, params)
+
+    def risk(data: SurvivalData) -> Float64:
+        kept = np.where(data.observed, data.x, 0.0)
+        return model.risk(kept, data.observed)
+
+    return risk
+
+
+def alone(cohort: str, train_: SurvivalData, rng: np.random.Generator) -> Risk:
+    """The better of ridge Cox and a tuned, early-stopped DeepSurv by cross-validation inside a hospital's patients."""
+    ways: list[Callable[[SurvivalData], Risk]] = [
+        partial(ridge_cox, rng=rng),
+        *(partial(_stopped, cohort, penalties, rng) for penalties in LOCAL),
+    ]
+    scores = np.zeros(len(ways))
+    for rest, fold in cox.parted(len(train_), _INNER, rng):
+        inside, outside = train_.rows(rest), train_.rows(fold)
+        scores += np.nan_to_num([harrell_c(way(inside)(outside), outside) for way in ways], nan=0.5)
+    return ways[int(np.argmax(scores))](train_)
+
+
+def _stopped(cohort: str, penalties: tuple[float, float], rng: np.random.Generator, train_: SurvivalData) -> Risk:
+    known = of_disease(cohort)
+    chosen = replace(known, linear_penalty=penalties[0], hidden_penalty=penalties[1])
+    watched = np.zeros(len(train_), dtype=bool)
+    watched[rng.permutation(len(train_))[: round(_WATCHED * len(train_))]] = True
+    rest, held = (Table.of(train_.rows(which), chosen.grid) for which in (~watched, watched))
+    return train(chosen, [rest], int(rng.integers(1 << 30)), [held])[0].risk

@@ -1,0 +1,211 @@
+"""The parts of benchmarks/models that decide what its figures mean. Nothing here measures."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import cohorts
+from benchmarks.cohorts import CohortMissing
+from benchmarks.models import arms, centres, run
+from benchmarks.models.centres import Fold, difference
+from benchmarks.models.cohorts import Hospitals, load
+from benchmarks.models.network import Network, Settings, Table, penalised, rounds, train
+from benchmarks.models.settings import FOUND, PRIVATE, linear, of_disease
+from benchmarks.sections import section_of
+from models.data import SurvivalData
+from models.deepsurv import DeepSurv
+from models.losses import Batch
+from models.metrics import harrell_c
+
+GRID = (0.0, 365.25, 730.5, 1826.25)
+SMALL = Settings(3, 2, 5.0, 5.0, 0.02, 30, GRID, -0.5)
+
+
+def patients(count: int, seed: int = 0) -> SurvivalData:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, 3))
+    death, lost = rng.exponential(500, count) * np.exp(-x[:, 0]) + 1, rng.exponential(1500, count)
+    return SurvivalData(x, rng.random(x.shape) > 0.1, np.minimum(death, lost) + 1, death <= lost)
+
+
+def member(network: Network, which: int) -> DeepSurv:
+    base, skip, weight, bias, out = network.params
+    h = out.shape[1]
+    rows = slice(which * h, (which + 1) * h)
+    model = DeepSurv(3, (h,), base.shape[1])
+    for p, value in zip(
+        model.parameters(), (base[which], skip[which], weight[rows], bias[rows], out[which]), strict=True
+    ):
+        p.data = torch.from_numpy(value.astype(np.float64)).reshape(p.shape)
+    return model
+
+
+def test_members_are_the_products_network_with_its_loss_and_gradient() -> None:
+    data = patients(80)
+    network = Network([p + np.float32(0.1) for p in Network.start(SMALL, 6, 0).params])
+    table = Table.of(data, GRID)
+    gradient = network.gradient(table)
+    for which in range(2):
+        model = member(network, which)
+        loss = model.per_patient_loss(Batch.of(data.bounded(GRID[-1]), GRID)).sum()
+        loss.backward()
+        assert network.loss(table)[which] == pytest.approx(loss.item(), rel=1e-4)
+        ours = np.concatenate([g.reshape(2, -1)[which] for g in gradient])
+        theirs = np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None])
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-2)
+
+
+def test_lockstep_is_pooled_training() -> None:
+    data, sites = patients(120), np.arange(120) % 4
+    pooled, _ = train(SMALL, [Table.of(data, GRID)], 1)
+    shared, steps = train(SMALL, [Table.of(data.rows(sites == s), GRID) for s in range(4)], 1)
+
+    assert steps == 30
+    assert shared.risk(data) == pytest.approx(pooled.risk(data), abs=1e-3)
+    assert harrell_c(pooled.risk(data), data) > 0.6
+
+
+def test_early_stopping_returns_the_network_with_the_lowest_watched_loss() -> None:
+    data, other = patients(40), Table.of(patients(200, 1), GRID)
+    long = replace(SMALL, linear_penalty=0.0, hidden_penalty=0.0, learning_rate=0.1, steps=400)
+    stopped, at = train(long, [Table.of(data, GRID)], 0, [other])
+    last, _ = train(long, [Table.of(data, GRID)], 0)
+    again, _ = train(replace(long, steps=at), [Table.of(data, GRID)], 0)
+
+    assert 0 < at < 400
+    assert stopped.loss(other).sum() < last.loss(other).sum()
+    assert np.array_equal(stopped.params[1], again.params[1])
+
+
+def test_fedavg_of_equal_hospitals_is_one_hospital_and_fedprox_stays_nearer() -> None:
+    table, far = Table.of(patients(60), GRID), Table.of(patients(60, 5), GRID)
+    one = rounds(SMALL, [table], 0, 2, 5)
+    three = rounds(replace(SMALL, linear_penalty=15.0, hidden_penalty=15.0), [table] * 3, 0, 2, 5)
+    start = Network.start(SMALL, 6, 0).params[1]
+
+    assert three.params[1] == pytest.approx(one.params[1], abs=1e-4)
+    near, free = (rounds(SMALL, [table, far], 0, 1, 20, proximal) for proximal in (10.0, 0.0))
+    assert np.linalg.norm(near.params[1] - start) < np.linalg.norm(free.params[1] - start)
+
+
+def test_penalties_weigh_on_the_sum() -> None:
+    network = Network([np.ones_like(p) for p in Network.start(SMALL, 6, 0).params])
+    nothing = [np.zeros_like(p) for p in network.params]
+    found = penalised(network, nothing, replace(SMALL, hidden_penalty=7.0), 10.0, 50.0)
+
+    assert [float(g.max()) for g in found] == pytest.approx([0.0, 0.1, 0.14, 0.0, 0.14])
+
+
+def test_without_hidden_units_the_network_is_linear() -> None:
+    network, _ = train(linear(SMALL), [Table.of(patients(60), GRID)], 0)
+    x = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    risk = network.risk(SurvivalData(x, np.ones((3, 3), bool), np.ones(3), np.ones(3, bool)))
+
+    assert risk[2] - risk[1] == pytest.approx(risk[1] - risk[0], rel=1e-5)
+
+
+def test_intervals_know_that_training_sets_overlap() -> None:
+    rng = np.random.default_rng(0)
+    few, many = difference([0.03, -0.01, 0.01, 0.03, -0.01]), difference(rng.normal(0.01, 0.02, 500))
+    spread = 0.02
+
+    # With more deals the interval does not shrink to nothing: the patients stay the same.
+    assert (many.high - many.low) / 2 == pytest.approx(1.965 * spread * (1 / 500 + 1 / 4) ** 0.5, rel=0.1)
+    assert few.high - few.low > many.high - many.low
+    assert difference([0.01] * 5 + [0.02] * 5, level=0.9).low > difference([0.01] * 5 + [0.02] * 5).low
+
+
+def invented(n: int = 600) -> Hospitals:
+    data, site = patients(n), np.arange(n) % 4
+    site[:400] = 0
+    everything, few = np.arange(3), np.arange(2)
+    tiers = {"clinical": few, "+ cytogenetic": few, "+ genes": everything, "IPSS-M": everything}
+    score = np.where(np.arange(n) % 7 == 0, np.nan, data.x[:, 1])
+    return Hospitals("MDS", ("a", "b", "c"), data, site, tiers, {"IPSS-R": score})
+
+
+def test_a_fold_scores_every_arm_that_a_figure_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(centres, "_loaded", lambda *_: invented())
+    monkeypatch.setattr(centres, "SMALL", 100)
+    for cheap in ("deepsurv", "cox_pem", "lockstep", "federated_rounds", "fedprox", "private", "alone"):
+        monkeypatch.setattr(arms, cheap, lambda *_, **__: lambda data: np.where(data.observed, data.x, 0.0)[:, 0])
+    found = centres.run(Fold("MDS", 0, 0, Path()))
+
+    needed = {arm for _, one, other, _, _ in centres._FIGURES.values() for arm in (one, other)}
+    assert needed <= set(found)
+    assert found["DeepSurv, + genes"] == found["alone"] == found["alone, smallest"] > 0.65
+    assert found["IPSS-R"] == pytest.approx(0.5, abs=0.1)
+    assert found["ridge Cox, + genes"] > 0.65
+
+
+def test_folds_of_a_seed_test_everybody_once() -> None:
+    tested = [Fold("MDS", 3, fold, Path()).parts(53)[1] for fold in range(5)]
+
+    assert sorted(np.concatenate(tested)) == list(range(53))
+    for fold in range(5):
+        train_, test = Fold("MDS", 3, fold, Path()).parts(53)
+        assert not set(train_) & set(test)
+
+
+def test_private_descent_counts_on_all_but_the_colluding(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    real = arms.federation.Distributed
+
+    def door(sites: int, honest: int, streams: object) -> object:
+        seen.append((sites, honest))
+        return real(sites, honest, streams)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(arms.federation, "Distributed", door)
+    data = patients(420)
+    risk = arms.private("MDS", data, np.arange(420) % 21, 100.0, (0, 0))
+
+    assert seen == [(21, 17)]
+    assert harrell_c(risk(data), data) > 0.55
+    assert [arms.uncounted(n) for n in (3, 6, 21)] == [1, 1, 4]
+
+
+def test_every_figure_has_a_section() -> None:
+    for figure in (*centres._FIGURES, "6.11", "6.12", "6.13", "6.arms"):
+        assert section_of(run.BENCHMARK, figure) is not None
+
+
+@pytest.mark.parametrize("name", ["MDS", "CMML", "AML", "MM"])
+def test_cohorts_have_tiers_that_grow_and_hospitals_that_are_large_enough(name: str) -> None:
+    try:
+        whole = load(name, cohorts.folder())
+    except CohortMissing as reason:
+        pytest.skip(str(reason))
+    tiers = [set(columns.tolist()) for tier, columns in whole.tiers.items() if tier != "IPSS-M"]
+
+    assert all(a < b for a, b in itertools.pairwise(tiers))
+    assert np.abs(np.where(whole.data.observed, whole.data.x, 0.0)).max() < 10
+    assert all(len(score) == len(whole.data) for score in whole.scores.values())
+    assert all(harrell_c(s[k], whole.data.rows(k)) > 0.55 for s in whole.scores.values() for k in [np.isfinite(s)])
+    if name == "MDS":
+        sizes = np.bincount(whole.site)
+        assert (len(sizes), sizes.min() >= 20, len(whole.data)) == (21, True, 2342)
+
+
+def test_a_missing_cohort_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CohortMissing, match=r"cohort MDS: patients\.parquet is missing"):
+        load("MDS", tmp_path)
+
+
+def test_no_cohort_is_reported_with_penalties_that_it_chose() -> None:
+    found = FOUND["DEEPSURV, (λ, κ, steps): BeatAML, METABRIC"]
+    tried = {eval(key): scores for key, scores in found.items() if key.startswith("(")}  # noqa: S307 - our own constants
+
+    for cohort, votes in (("MDS", (0, 1)), ("MM", (0, 1)), ("AML", (1,))):
+        best = max(tried, key=lambda key: sum(tried[key][vote] for vote in votes))
+        chosen = of_disease(cohort)
+        assert (chosen.linear_penalty, chosen.hidden_penalty, chosen.steps) == best
+
+
+def test_private_steps_are_the_best_that_were_found() -> None:
+    found = FOUND["PRIVATE, (width, step size): BeatAML at ε = 1 and 3, METABRIC at ε = 1 and 3"]
+
+    assert max(found, key=lambda key: sum(found[key])) == f"({PRIVATE.hidden[0]}, {PRIVATE.learning_rate})"
