@@ -4,8 +4,8 @@
 
 q(z | x) = N(mean, diag e^logvar) from the features alone, never from the time. Numbers are Gaussian with one standard
 deviation per feature, two-valued columns Bernoulli, the time Weibull, right-censored; what is not observed has no
-likelihood. Dozens of features outweigh one time, so w > 1 (published: w = 1, which costs 0.01 to 0.02 of C-index on
-blood cancers). With κ = w = 1 this is minus the evidence lower bound.
+likelihood. Dozens of features outweigh one time: w > 1 gives the time its part of a patient's clip norm. With κ = w = 1
+this is minus the evidence lower bound, up to constants.
 
 The noise. z_i = mean + e^(logvar/2)·ε_i with ε_i the standard normal numbers that SHAKE-128 gives for patient i's own
 features. A draw by position, or from one stream, would give all later patients another ε when one is taken away, and

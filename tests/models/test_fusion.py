@@ -106,10 +106,13 @@ def test_a_site_without_a_block_gives_its_encoder_and_its_linear_path_no_gradien
     with_one = parts_of(network, gradients.sum(made.columns(joined([data, table(1, 3, images=1.0)]))))
 
     image = slice(8, 11)  # behind 2 · 1 and 2 · 3 inputs of the blocks of numbers
-    assert not np.any(without["encoders.2.weight"]) and not np.any(without["encoders.2.bias"])
+    assert not np.any(without["encoders.2.weight"])
+    assert not np.any(without["encoders.2.bias"])
     assert not np.any(without["skip.weight"][0, image])
-    assert np.all(without["encoders.1.weight"][:, :3]) and without["skip.weight"][0, -1] != 0
-    assert np.all(with_one["encoders.2.weight"]) and np.all(with_one["skip.weight"][0, image])
+    assert np.all(without["encoders.1.weight"][:, :3])
+    assert without["skip.weight"][0, -1] != 0
+    assert np.all(with_one["encoders.2.weight"])
+    assert np.all(with_one["skip.weight"][0, image])
 
 
 def test_numbers_that_were_not_observed_change_neither_prediction_nor_gradient() -> None:
