@@ -171,6 +171,19 @@ class JointNormal:
             found += (x[pattern.rows, column] - self.mean[column])[:, None] * pattern.coefficients[:, k]
         return found
 
+    def columns(self, x: Float64, observed: Bool) -> tuple[Float64, Bool]:
+        """The covariates of a table inside their public bounds, 0 where not observed: float64[n, p], bool[n, p].
+
+        Raises:
+            MisuseError: the table lacks a covariate's column.
+        """
+        places = [c.column for c in self.covariates]
+        if max(places) >= x.shape[1]:
+            raise MisuseError(f"the data have {x.shape[1]} features, a covariate is in column {max(places)}")
+        seen = observed[:, places]
+        inside = np.where(seen, np.nan_to_num(x[:, places], nan=0.0), 0.0)
+        return np.clip(inside, *self.bounds), seen
+
     @property
     def bounds(self) -> tuple[Float64, Float64]:
         """Public lower and upper bounds, float64[p] each."""

@@ -12,9 +12,9 @@ Moments filled by the model need no counts, are consistent under missing at rand
 Then every hospital imputes its own patients and nothing more is released.
 
 - The outcome is never imputed and never used: it is not among the covariates, and a new patient has none.
-- A variable that a hospital never measures stays missing there unless the study lists it in `cross_site`. *Never
-  measured* is declared by a person, not read from the table: if one patient's value decided whether all others are
-  imputed, no later release would have the sensitivity that it declares.
+- A variable that a hospital never measures stays missing unless the study lists it in `cross_site`. *Never measured* is
+  declared by a person, in the study or to `impute`, and not read from the table: if one patient's value decided whether
+  all others are imputed, no later release would have the sensitivity that it declares.
 - Who is imputed how is a function of his own record, the released model and, for draws, the hospital's secret and his
   pseudonym. So one patient more changes nobody else's completed record.
 
@@ -25,7 +25,8 @@ sums of MICE over hospitals); Little & Rubin 2019, ch. 11 (EM). The rest in `mod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -34,10 +35,11 @@ import numpy as np
 
 from dp.errors import UploadsExhausted
 from dp.queries import Query, SecureSum
+from models.completion import Completion
 from models.data import Bool, Float64, SurvivalData
 from models.errors import ConfigError, MisuseError
 from models.gaussian import Covariate, JointNormal, cholesky
-from models.moments import Moments, columns
+from models.moments import Moments
 
 __all__ = ["Completed", "Imputation", "Marks", "draws", "fit", "impute", "schedule"]
 
@@ -54,6 +56,8 @@ class Imputation:
         multiplier: noise multiplier z of each round.
         patient_cap: public cap on patients per site.
         rounds: ≥ 1; each leaves about the share of missing values of what there was still to explain.
+        never_measured: names of covariates that some hospital never measures, as declared by people. One model serves
+            all hospitals alike, so that these are imputed at none of them; the others are still imputed from them.
         cross_site: names of covariates that are also imputed where a hospital never measures them.
         first_index: of the rounds among the study's queries of kind "sum".
         noise_inflation: ≥ 1, see `models.plan.Spec`.
@@ -67,6 +71,7 @@ class Imputation:
     multiplier: float
     patient_cap: int
     rounds: int = 2
+    never_measured: tuple[str, ...] = ()
     cross_site: tuple[str, ...] = ()
     first_index: int = 0
     noise_inflation: float = 1.0
@@ -77,8 +82,38 @@ class Imputation:
             raise ConfigError("imputation takes at least one round")
         if not self.noise_inflation >= 1:
             raise ConfigError("noise_inflation is at least 1")
-        if unknown := set(self.cross_site) - {c.name for c in self.covariates}:
-            raise ConfigError(f"cross_site names no covariate: {', '.join(sorted(unknown))}")
+        for field_ in ("never_measured", "cross_site"):
+            if unknown := set(getattr(self, field_)) - {c.name for c in self.covariates}:
+                raise ConfigError(f"{field_} names no covariate: {', '.join(sorted(unknown))}")
+
+    def completion(self, model: JointNormal, absent: Collection[str] = ()) -> Completion:
+        """What fills by a model of this study: everything but what is never measured and not in `cross_site`.
+
+        Args:
+            model: from `fit`, or public.
+            absent: more names that are never measured, see `impute`.
+
+        Raises:
+            MisuseError: the model is of other covariates, or `absent` names no covariate.
+        """
+        if self.covariates != model.covariates:
+            raise MisuseError("the imputation model is of other covariates than the study")
+        names = [c.name for c in self.covariates]
+        if isinstance(absent, str) or not set(absent) <= set(names):
+            raise MisuseError("absent is a collection of names of covariates")
+        never = {*self.never_measured, *absent} - set(self.cross_site)
+        return Completion(model, tuple(name for name in names if name in never))
+
+    @property
+    def start(self) -> Completion:
+        """What fills before any round: the public start, which is the reference fill."""
+        return self.completion(JointNormal.start(self.covariates))
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of every public constant that decides what is filled."""
+        constants = [self.start.digest, self.radius.hex(), self.rounds, self.first_index]
+        return hashlib.sha256(json.dumps(constants, separators=(",", ":")).encode()).hexdigest()
 
 
 def schedule(study: Imputation) -> tuple[Query, ...]:
@@ -88,7 +123,12 @@ def schedule(study: Imputation) -> tuple[Query, ...]:
     return tuple(release.query(study.multiplier, study.patient_cap, index) for index in indices)
 
 
-def fit(study: Imputation, data: SurvivalData, secure_sum: SecureSum) -> JointNormal:
+def fit(
+    study: Imputation,
+    data: SurvivalData,
+    secure_sum: SecureSum,
+    on_round: Callable[[int, JointNormal], None] = lambda _done, _model: None,
+) -> JointNormal:
     """Learn the imputation model of all sites through the door; charged per round, before each release.
 
     Bit-identical at every site. If uploads run out or the noise drowns everybody, it is the model so far: at worst the
@@ -98,6 +138,7 @@ def fit(study: Imputation, data: SurvivalData, secure_sum: SecureSum) -> JointNo
         study: public constants.
         data: this site's training patients; may be empty.
         secure_sum: the door.
+        on_round: called after each applied sum with how many there are, and the model so far.
 
     Raises:
         MisuseError: the data lack a covariate's column.
@@ -111,6 +152,7 @@ def fit(study: Imputation, data: SurvivalData, secure_sum: SecureSum) -> JointNo
         except UploadsExhausted:
             break
         model = release.decode(total, query.multiplier * query.sensitivity * study.noise_inflation).model
+        on_round(place + 1, model)
     return model
 
 
@@ -170,11 +212,8 @@ def impute(
     Raises:
         MisuseError: the model is of other covariates, the data lack a column, or `absent` names no covariate.
     """
-    found, imputed = data.x.copy(), np.zeros_like(data.observed)
-    x, observed, allowed = _table(study, model, data, absent)
-    for pattern in model.patterns(observed):
-        _put(model, found, imputed, allowed, pattern.rows, pattern.missing, model.expected(x, pattern))
-    return Completed(found, imputed, data)
+    found, seen = study.completion(model, absent).complete(data.x, data.observed)
+    return Completed(found, seen & ~data.observed, data)
 
 
 def draws(
@@ -209,15 +248,16 @@ def draws(
         raise MisuseError("draws need one pseudonym per patient, each once")
     if len(secret) != SECRET_BYTES or m < 1:
         raise MisuseError(f"draws need a secret of {SECRET_BYTES} bytes and m of at least 1")
-    x, observed, allowed = _table(study, model, data, absent)
-    tables = [(data.x.copy(), np.zeros_like(data.observed)) for _ in range(m)]
+    completion = study.completion(model, absent)
+    x, observed, wanted = completion.table(data.x, data.observed)
+    tables = [(data.x.copy(), data.observed.copy()) for _ in range(m)]
     for pattern in model.patterns(observed):
         expected, factor = model.expected(x, pattern), cholesky(pattern.covariance)
-        for number, (found, imputed) in enumerate(tables):
+        for number, (found, seen) in enumerate(tables):
             chance = [_chance(secret, pids[row], number, len(model.covariates)) for row in pattern.rows]
             drawn = _drawn(model, pattern.missing, expected, factor, np.array(chance))
-            _put(model, found, imputed, allowed, pattern.rows, pattern.missing, drawn)
-    return tuple(Completed(found, imputed, data) for found, imputed in tables)
+            completion.put(found, seen, wanted, pattern, drawn)
+    return tuple(Completed(found, seen & ~data.observed, data) for found, seen in tables)
 
 
 def _drawn(
@@ -247,33 +287,3 @@ def _chance(secret: bytes, pid: str, number: int, p: int) -> Float64:
     seed = hashlib.blake2b(f"haemfed/impute/v1/{number}/{pid}".encode(), key=secret, digest_size=16).digest()
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(seed, "little")))
     return np.stack([generator.standard_normal(p), generator.random(p)])
-
-
-def _table(
-    study: Imputation, model: JointNormal, data: SurvivalData, absent: Collection[str]
-) -> tuple[Float64, Bool, Bool]:
-    """Covariates, mask and which of them are imputed: float64[n, p], bool[n, p], bool[n, p]."""
-    if study.covariates != model.covariates:
-        raise MisuseError("the imputation model is of other covariates than the study")
-    if isinstance(absent, str) or (set(absent) - {c.name for c in model.covariates}):
-        raise MisuseError("absent is a collection of names of covariates")
-    x, observed = columns(model, data)
-    sound = np.all(np.isfinite(data.x) | ~data.observed, axis=1)
-    measured = [c.name not in absent or c.name in study.cross_site for c in model.covariates]
-    return x, observed, ~observed & sound[:, None] & np.array(measured)[None, :]
-
-
-def _put(
-    model: JointNormal,
-    found: Float64,
-    imputed: Bool,
-    allowed: Bool,
-    rows: np.ndarray[tuple[int], np.dtype[np.intp]],
-    missing: np.ndarray[tuple[int], np.dtype[np.intp]],
-    values: Float64,
-) -> None:
-    for k, place in enumerate(missing):
-        covariate = model.covariates[place]
-        chosen = allowed[rows, place]
-        found[rows[chosen], covariate.column] = np.clip(values[chosen, k], covariate.low, covariate.high)
-        imputed[rows[chosen], covariate.column] = True

@@ -21,11 +21,11 @@ from dp.queries import Neighbours, Query, norm, query_of
 from dp.releases import QUANTILE, Estimate
 from dp.releases.estimate import checked
 from dp.rows import clipped_rows
-from models.data import Bool, Float64, SurvivalData
+from models.data import Float64, SurvivalData
 from models.errors import MisuseError
 from models.gaussian import UNEXPLAINED, JointNormal, cholesky
 
-__all__ = ["Moments", "NoisyMoments", "columns"]
+__all__ = ["Moments", "NoisyMoments"]
 
 RESOLVED: Final = 2.0  # a round counts if its noisy number of patients exceeds this many 95 % noise bounds
 _ROOT_TWO: Final = math.sqrt(2.0)
@@ -152,7 +152,7 @@ class Moments:
 
     def _rows(self, data: SurvivalData) -> Float64:
         model, n = self.model, len(data)
-        x, observed = columns(model, data)
+        x, observed = model.columns(data.x, data.observed)
         p = x.shape[1]
         first, second = np.triu_indices(p)
         entry = np.zeros((p, p), dtype=np.intp)
@@ -172,16 +172,6 @@ class Moments:
         x = x / scale
         pairs = (x[:, first] * x[:, second] + spread / (scale * scale)) * np.where(first == second, 1.0, _ROOT_TWO)
         return np.concatenate([np.ones((n, 1)), x, pairs], axis=1)
-
-
-def columns(model: JointNormal, data: SurvivalData) -> tuple[Float64, Bool]:
-    """The covariates inside their public bounds, 0 where not observed."""
-    places = [c.column for c in model.covariates]
-    if max(places) >= data.features:
-        raise MisuseError(f"the data have {data.features} features, a covariate is in column {max(places)}")
-    observed = data.observed[:, places]
-    x = np.where(observed, np.nan_to_num(data.x[:, places], nan=0.0), 0.0)
-    return np.clip(x, *model.bounds), observed
 
 
 def _product(factor: Float64) -> Float64:

@@ -1,9 +1,10 @@
 """The order of a survival study's sums: a function of the study alone, the same at every site.
 
-gradient × T (training account) → breslow (training) → concordance → calibration (hold-out account). A stage
-whose kind has no multiplier in the study is not asked. A stage that runs out of uploads is over: training
-ends early with the steps it has, a later release is "not released". A site that replays stored sums walks
-the same plan; its contributions are never computed, because `SecureSum` calls them only for an upload.
+sum × rounds, if the study imputes (training account) → gradient × T (training) → breslow (training) → concordance →
+calibration (hold-out account). A stage whose kind has no multiplier in the study is not asked. A stage that runs out of
+uploads is over: training ends early with the steps it has, a later release is "not released". A site that replays
+stored sums walks the same plan; its contributions are never computed, because `SecureSum` calls them only for an
+upload.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from dp.errors import UploadsExhausted
 from dp.queries import Account, Float64, Keystream, Query, SecureSum
 from dp.rows import clipped_rows
 from dp.sampling import FULL_BATCH, Poisson, Sampler
-from models import calibration, concordance, recalibration
+from models import calibration, concordance, imputation, recalibration
+from models.completion import Completion
 from models.data import SurvivalData
 from models.errors import ConfigError, MisuseError
 from models.evaluation import Evaluation
+from models.gaussian import JointNormal
+from models.imputation import Imputation
 from models.networks import parameter_count
 from models.predict import SurvivalModel
 from models.presets import Preset, canonical
@@ -45,6 +49,7 @@ class Spec:
             use it.
         sampling_probability: q in (0, 1], with which every patient is in one training step's sum. Everything else
             is asked of all patients.
+        imputation: what is imputed, and from what; None for the reference fill beside the mask.
 
     Raises:
         ConfigError: a value is missing or out of range.
@@ -57,6 +62,7 @@ class Spec:
     patient_cap: int
     noise_inflation: float = 1.0
     sampling_probability: float = 1.0
+    imputation: Imputation | None = None
 
     def __post_init__(self) -> None:
         """Check what the queries do not check themselves."""
@@ -70,6 +76,8 @@ class Spec:
             raise ConfigError("noise_inflation is at least 1")
         if not 0 < self.sampling_probability <= 1:
             raise ConfigError("sampling_probability is above 0 and at most 1")
+        if self.imputation is not None and not self.imputation.start.fits(self.features):
+            raise ConfigError("the imputation is of covariates that are not where it says among the features")
 
     @property
     def length(self) -> int:
@@ -91,14 +99,15 @@ class Spec:
             "concordance": (2, concordance.SENSITIVITY, Account.HOLDOUT),
             "calibration": (calibration.length(preset), calibration.sensitivity(preset), Account.HOLDOUT),
         }[kind]
-        public = canonical(
-            {
-                "plan": "haemfed/survival-plan/v1",
-                "preset": preset.digest().hex(),
-                "features": list(self.features),
-                "weights": hashlib.sha256(self.weights).hexdigest(),
-            }
-        )
+        constants: dict[str, object] = {
+            "plan": "haemfed/survival-plan/v1",
+            "preset": preset.digest().hex(),
+            "features": list(self.features),
+            "weights": hashlib.sha256(self.weights).hexdigest(),
+        }
+        if self.imputation is not None:
+            constants["imputation"] = self.imputation.digest
+        public = canonical(constants)
         sampled = self.sampling_probability if kind == "gradient" else 1.0
         return Query(kind, index, size, bound, self.multipliers[kind], account, self.patient_cap, public, sampled)
 
@@ -110,8 +119,9 @@ class Spec:
 
 def schedule(spec: Spec) -> tuple[Query, ...]:
     """Every sum that the plan wants, in order: what a study checks its lattice and budget against."""
+    rounds = imputation.schedule(spec.imputation) if spec.imputation is not None else ()
     gradients = tuple(spec.query("gradient", t) for t in range(spec.preset.steps))
-    return gradients + tuple(spec.query(kind) for kind in KINDS[1:] if kind in spec.multipliers)
+    return rounds + gradients + tuple(spec.query(kind) for kind in KINDS[1:] if kind in spec.multipliers)
 
 
 @dataclass(frozen=True)
@@ -139,12 +149,14 @@ class Outcome:
         model: ready for use; recalibrated if that was released.
         recalibrated: whether it was.
         evaluation: released hold-out scores.
+        imputed: completed rounds of the imputation model; 0 without imputation.
     """
 
     trained: Trained
     model: SurvivalModel
     recalibrated: bool
     evaluation: Evaluation
+    imputed: int = 0
 
 
 def sampler_of(spec: Spec, keystream: Keystream) -> Sampler:
@@ -167,7 +179,11 @@ def survival_plan(
     *,
     sampler: Sampler = FULL_BATCH,
 ) -> Outcome:
-    """Train, recalibrate and evaluate through the door.
+    """Learn to impute if the study says so, then train, recalibrate and evaluate through the door.
+
+    All that follows the imputation model reads completed records. Completing is a function of one patient and of the
+    released model, so each later sum keeps its sensitivity, and its query is about that model. Where no round was
+    completed, or the noise left nothing to learn, it is the reference fill beside the mask, as without imputation.
 
     Args:
         spec: from the signed study.
@@ -189,17 +205,20 @@ def survival_plan(
     tell = on_progress if on_progress is not None else _silent
     train, holdout = train.bounded(preset.horizon), holdout.bounded(preset.horizon)
 
+    filling, imputed = _imputation(spec, train, secure_sum, tell)
+    if filling is not None:
+        train, holdout = filling.of(train), filling.of(holdout)
     trained = fit(
         preset,
         len(spec.features),
         spec.weights,
         train,
         secure_sum,
-        lambda t: spec.query("gradient", t),
+        lambda t: _knowing(spec.query("gradient", t), filling),
         lambda done, digest: tell(Progress("gradient", done, preset.steps, digest)),
         sampler=sampler,
     )
-    model = SurvivalModel.as_trained(spec.features, preset.network, preset.grid, trained.params)
+    model = SurvivalModel.as_trained(spec.features, preset.network, preset.grid, trained.params, filling)
 
     def ask(kind: str, contribution: Callable[[], Float64]) -> Float64 | None:
         if kind not in spec.multipliers:
@@ -230,7 +249,29 @@ def survival_plan(
         None if pairs is None else concordance.decode(pairs, spec.noise_sd("concordance")),
         None if cells is None else calibration.decode(model, preset, cells, spec.noise_sd("calibration")),
     )
-    return Outcome(trained, model, bent is not None, evaluation)
+    return Outcome(trained, model, bent is not None, evaluation, imputed)
+
+
+def _imputation(
+    spec: Spec, train: SurvivalData, secure_sum: SecureSum, tell: Callable[[Progress], None]
+) -> tuple[Completion | None, int]:
+    """What fills from here on, if anything was learned, and how many rounds it took; equal at every site."""
+    study = spec.imputation
+    if study is None:
+        return None, 0
+    done = 0
+
+    def report(rounds: int, model: JointNormal) -> None:
+        nonlocal done
+        done = rounds
+        tell(Progress("sum", rounds, study.rounds, model.digest.hex()))
+
+    learned = imputation.fit(study, train, secure_sum, report)
+    return (None if learned.digest == study.start.normal.digest else study.completion(learned)), done
+
+
+def _knowing(query: Query, filling: Completion | None) -> Query:
+    return query if filling is None else query.about(filling.digest.encode())
 
 
 def _silent(_: Progress) -> None:

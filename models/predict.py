@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.completion import Completion
 from models.data import DAYS_PER_YEAR, Bool, Float64
 from models.errors import MisuseError
 from models.networks import Network, parameter_count
@@ -29,6 +30,11 @@ class SurvivalModel:
         hazard: float64[K] factors per interval, ≥ 0: as trained, or recalibrated; of proportional hazards the baseline
             hazards per year. Stored instead of their logarithms because division is the same on every host and a
             logarithm is not.
+        imputation: how a record is completed before the network sees it; None for the reference fill beside the mask.
+            Whatever takes a record here may have gaps, and predicts what its completion predicts.
+
+    Raises:
+        MisuseError: parameters, factors or covariates do not fit the network and the features.
     """
 
     features: tuple[str, ...]
@@ -36,6 +42,7 @@ class SurvivalModel:
     grid: tuple[float, ...]
     params: bytes = field(repr=False)
     hazard: Float64 = field(repr=False)
+    imputation: Completion | None = None
     _arrays: dict[str, Float64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,18 +53,25 @@ class SurvivalModel:
             raise MisuseError(f"hazards need {self.intervals} finite numbers ≥ 0, got {hazard.shape}")
         hazard.flags.writeable = False
         object.__setattr__(self, "hazard", hazard)
+        if self.imputation is not None and not self.imputation.fits(self.features):
+            raise MisuseError("the imputation is of covariates that are not where it says among the features")
 
     @classmethod
     def as_trained(
-        cls, features: tuple[str, ...], network: Network, grid: tuple[float, ...], params: bytes
+        cls,
+        features: tuple[str, ...],
+        network: Network,
+        grid: tuple[float, ...],
+        params: bytes,
+        imputation: Completion | None = None,
     ) -> SurvivalModel:
         """The model with the factors that training left."""
         arrays = _cut(network, len(features), grid, params)
-        return cls(features, network, grid, params, network.factors(arrays, len(grid) - 1))
+        return cls(features, network, grid, params, network.factors(arrays, len(grid) - 1), imputation)
 
     def with_hazard(self, hazard: Float64) -> SurvivalModel:
         """The same network with other factors; under proportional hazards the same ranking."""
-        return SurvivalModel(self.features, self.network, self.grid, self.params, hazard)
+        return replace(self, hazard=hazard)
 
     @property
     def intervals(self) -> int:
@@ -66,8 +80,14 @@ class SurvivalModel:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of network ‖ params ‖ factors (float64 little-endian): equal at all sites, whatever their CPU."""
-        form = json.dumps([self.network.learner, self.network.to_json()], sort_keys=True, separators=(",", ":"))
+        """Hex SHA-256 of network and imputation ‖ params ‖ factors (float64 little-endian).
+
+        Equal at all sites, whatever their CPU.
+        """
+        parts: list[object] = [self.network.learner, self.network.to_json()]
+        if self.imputation is not None:
+            parts.append(self.imputation.digest)
+        form = json.dumps(parts, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(form.encode() + self.params + self.hazard.astype("<f8").tobytes()).hexdigest()
 
     def hazards(self, x: Float64, observed: Bool) -> Float64:
@@ -134,7 +154,10 @@ class SurvivalModel:
         x = np.asarray(x, dtype=np.float64)
         if x.ndim != 2 or x.shape[1] != len(self.features):
             raise MisuseError(f"the model takes {len(self.features)} features, got {x.shape}")
-        return self.network.log_relative(self._arrays, x, np.asarray(observed, dtype=np.bool_), self.grid)
+        observed = np.asarray(observed, dtype=np.bool_)
+        if self.imputation is not None:
+            x, observed = self.imputation.complete(x, observed)
+        return self.network.log_relative(self._arrays, x, observed, self.grid)
 
 
 def _cut(network: Network, features: int, grid: tuple[float, ...], params: bytes) -> dict[str, Float64]:

@@ -9,9 +9,9 @@ from dp.entries import Unprotected
 from dp.queries import Account
 from nodes.accounts import Accounts
 from nodes.config import SiteConfig
+from nodes.drafting import check_plan
 from nodes.errors import BudgetTooSmall, NotInRoster, PolicyRefusal
 from nodes.policy import Charge, StudyFacts, check, read_policy
-from nodes.protocol import check_plan
 from nodes.study import Study
 from secagg.keys import SUITE, Identity
 from secagg.manifest import Noise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,9 +24,11 @@ from audits.verdict import Claim, ReleasableEvidence
 from dp.errors import UploadsExhausted
 from dp.queries import Account, Float64, Query
 from models.data import SurvivalData
+from models.generators.file import StoredGenerator
 from models.predict import SurvivalModel
 from models.presets import Preset
 from models.training import fit
+from nodes import plans
 from nodes.accounts import Accounts
 from nodes.cohort import Cohort
 from nodes.evidence import decode_attack
@@ -37,6 +40,8 @@ from nodes.results import Released
 from nodes.study import Study
 
 _PROBE_ROWS = 64
+
+Model = SurvivalModel | StoredGenerator
 
 
 @dataclass(frozen=True)
@@ -54,22 +59,23 @@ class _FirstContribution:
         self.value: Float64 = np.zeros(0)
 
     def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
-        self.value = np.array(contribution())
+        if not self.value.size:
+            self.value = np.array(contribution())
         raise UploadsExhausted(query.kind)
 
 
-def self_check(study: Study, model: SurvivalModel, policy: Policy) -> SelfCheck:
+def self_check(study: Study, model: Model, policy: Policy) -> SelfCheck:
     """Run the production path of this study on null data, and the clipping on extreme invented patients.
 
     The run on null data is as long as the policy wants: a lack of noise that it names would be seen.
     """
-    gradient = next(stage for stage in study.stages if stage.kind == "gradient")
+    stage = plans.main_stage(study)
     path = Rehearsal(
         sites=len(study.sites),
-        length=gradient.length,
+        length=stage.length,
         collusion=study.privacy.collusion,
-        clip=gradient.sensitivity,
-        multiplier=gradient.multiplier,
+        clip=stage.sensitivity,
+        multiplier=stage.multiplier,
         patient_cap=study.privacy.patient_cap,
         mode=study.federation.mode,
         noise=study.privacy.noise,
@@ -80,7 +86,26 @@ def self_check(study: Study, model: SurvivalModel, policy: Policy) -> SelfCheck:
     return SelfCheck(conformance(path.run(nothing), nothing), _probe(study, model))
 
 
-def _probe(study: Study, model: SurvivalModel) -> Sensitivity:
+def _probe(study: Study, model: Model) -> Sensitivity:
+    return _probe_training(study, model) if isinstance(model, SurvivalModel) else _probe_counting(study, model)
+
+
+def _probe_counting(study: Study, model: StoredGenerator) -> Sensitivity:
+    """What an extreme patient moves in the first sum of a generator: invented ones, drawn from the generator itself."""
+    spec = plans.generator_spec(study)
+    first = spec.schedule()[0]
+
+    def contribution(data: SurvivalData) -> Float64:
+        seen = _FirstContribution()
+        spec.run(data, seen)
+        return seen.value
+
+    seed = int.from_bytes(study.digest()[:6], "big")
+    invented = model.draw(_PROBE_ROWS, np.random.Generator(np.random.PCG64(seed)))
+    return probe(contribution, extreme_neighbours(invented, spec.dictionary.grid[-1]), first.sensitivity)
+
+
+def _probe_training(study: Study, model: SurvivalModel) -> Sensitivity:
     # What one patient can move is a question about the clipping: here nobody is left out by chance.
     spec = replace(spec_of(study), sampling_probability=1.0)
 
@@ -102,12 +127,14 @@ def _probe(study: Study, model: SurvivalModel) -> Sensitivity:
     return probe(contribution, extreme_neighbours(invented, spec.preset.horizon), spec.preset.clip)
 
 
-def attack_locally(study: Study, model: SurvivalModel, cohort: Cohort) -> membership.LocalEvidence | None:
+def attack_locally(study: Study, model: Model, cohort: Cohort) -> membership.LocalEvidence | None:
     """Attack the released model with everything this site knows; None if a side of its split is empty.
+
+    None also for a generator: this attack reads a survival model's likelihood.
 
     The result never leaves the site: its shadows were trained on the site's own patients.
     """
-    if not (len(cohort.train) and len(cohort.holdout)):
+    if not (isinstance(model, SurvivalModel) and len(cohort.train) and len(cohort.holdout)):
         return None
     plan = reference_plan(study)
     seed = plan.seed + 7
@@ -132,20 +159,25 @@ def claims(study: Study) -> tuple[Claim, ...]:
 
 def releasable(
     study: Study,
-    model: SurvivalModel,
+    model: Model,
     released: Released,
     accounts: Accounts,
     policy: Policy,
     checked: SelfCheck,
 ) -> ReleasableEvidence:
     """Put together everything a verdict may look at."""
-    references = build(reference_plan(study), model)
+    attack, control = None, None
+    if isinstance(model, SurvivalModel):
+        references = build(reference_plan(study), model)
+        attack = decode_attack(study, released.attack, policy.alpha)
+        control = positive_control(references, model, ScoreBins(), alpha=policy.alpha)
+    grid = model.grid if isinstance(model, SurvivalModel) else model.dictionary.grid
     return ReleasableEvidence(
         claims=claims(study),
         ledger=examine(accounts.history, run=study.run_id.hex(), delta=study.privacy.delta),
         mechanism=checked.mechanism,
         sensitivity=checked.sensitivity,
-        attack=decode_attack(study, released.attack, policy.alpha),
-        positive_control=positive_control(references, model, ScoreBins(), alpha=policy.alpha),
-        baseline_grid_days=min(b - a for a, b in zip(model.grid, model.grid[1:], strict=False)),
+        attack=attack,
+        positive_control=control,
+        baseline_grid_days=min(b - a for a, b in pairwise(grid)),
     )

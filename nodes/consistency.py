@@ -1,6 +1,6 @@
 """What can be seen to be wrong with a study without running it.
 
-What follows from the model is `nodes.protocol.check_plan`'s; what a site does not want is `nodes.policy`'s.
+What follows from the model is `nodes.drafting.check_plan`'s; what a site does not want is `nodes.policy`'s.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from secagg.lanes import WIDE
 from secagg.manifest import Mode, Noise
 
 if TYPE_CHECKING:
-    from nodes.document import Privacy, Search, Stage
+    from nodes.document import Learning, Privacy, Search, Stage
     from nodes.study import Study
 
 __all__ = ["problems", "unsuited"]
 
 _LARGEST_DELTA = 1e-3
 _FOR_EVER = 366 * 86400.0
+_MOST_ROUNDS = 100
 _ROUNDED = 1 + 1e-6
 """A declared ε may be the stages' own, rounded to six digits."""
 
@@ -41,6 +42,7 @@ def unsuited(study: Study) -> Iterator[str]:
     """Yield what does not go together whatever the noise of the stages: before any is chosen."""
     yield from _terms(study)
     yield from _budget(study.privacy)
+    yield from _imputation(study.learning)
     for stage in study.stages:
         yield from _sampling(study, stage)
     yield from _lanes(study)
@@ -63,6 +65,28 @@ def _terms(study: Study) -> Iterator[str]:
             f"minimum_roster {federation.minimum_roster} is too small for mode B: a sum opens only if {needed} of the "
             f"{len(study.sites)} sites survive the round, so that fewer must not even be asked"
         )
+
+
+def _imputation(learning: Learning) -> Iterator[str]:
+    """Names and constants; the bounds of the covariates follow from the profile, see `nodes.imputing`."""
+    asked = learning.imputation
+    if asked is None:
+        return
+    for field, names, among, known in (
+        ("covariates", asked.covariates, "features", learning.features),
+        ("never_measured", asked.never_measured, "covariates", asked.covariates),
+        ("cross_site", asked.cross_site, "never_measured", asked.never_measured),
+    ):
+        if len(set(names)) != len(names):
+            yield f"imputation: {field} names something twice"
+        if unknown := [name for name in names if name not in known]:
+            yield f"imputation: {field} names {', '.join(unknown)}, which {among} does not"
+    if not asked.covariates:
+        yield "imputation: covariates is empty; leave the imputation out"
+    if not 1 <= asked.rounds <= _MOST_ROUNDS:
+        yield f"imputation: rounds {asked.rounds} is not in 1 … {_MOST_ROUNDS}"
+    if not 0 < asked.radius < math.inf:
+        yield f"imputation: radius {asked.radius:g} must be above 0"
 
 
 def _budget(privacy: Privacy) -> Iterator[str]:

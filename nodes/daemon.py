@@ -82,7 +82,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def _deliver(places: Places, finished: Finished) -> None:
     write_results(places, finished)
-    found = attack_locally(finished.study, finished.outcome.model, finished.cohort)
+    found = attack_locally(finished.study, finished.left.model, finished.cohort)
     path = places.run(finished.study.run_id) / LOCAL
     body = msgspec.json.encode(local_findings(found)) if found is not None else b"null"
     files.write(path, body, private=True)

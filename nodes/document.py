@@ -16,6 +16,7 @@ __all__ = [
     "PROTECTION",
     "WITHOUT_NOISE",
     "Federation",
+    "Imputing",
     "Learning",
     "Privacy",
     "Search",
@@ -93,12 +94,41 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.uploads / self.multiplier**2
 
 
-class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is learned: all fields of a preset, the columns in order, and the initial weights as bytes (base64)."""
+class Imputing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Federated imputation: one bounded sum per round, before training; `models.imputation` says how.
+
+    Bounds of the covariates, and which of them are properties, follow from the profile.
+
+    Args:
+        covariates: names among the features: imputed from each other, in this order.
+        rounds: sums of the stage "sum", at least 1.
+        radius: in spreads; a patient's record is cut to this norm.
+        never_measured: covariates that some hospital never measures, as declared by people: imputed nowhere.
+        cross_site: those of them that are imputed all the same, from what the other hospitals measured.
+    """
+
+    covariates: tuple[str, ...]
+    rounds: int
+    radius: float
+    never_measured: tuple[str, ...] = ()
+    cross_site: tuple[str, ...] = ()
+
+
+class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is learned: all fields of a preset, the columns in order, and the initial weights as bytes (base64).
+
+    Args:
+        preset: every constant of model, training, recalibration and evaluation.
+        features: columns, in order.
+        weights: float64 little-endian, base64.
+        imputation: how gaps are filled; None for the reference fill beside the mask, and then not in the document: what
+            was signed before there was a choice keeps its digest.
+    """
 
     preset: Mapping[str, Any]
     features: tuple[str, ...]
     weights: str
+    imputation: Imputing | None = None
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

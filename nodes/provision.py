@@ -23,6 +23,7 @@ _POLICY = """\
 # allowed_profiles = ["aml_core"]
 # allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
 #                        "score-histogram-members", "score-histogram-nonmembers"]
+#   for generators and for imputation also: "histogram", "sum", "marginals", "mixture"
 # minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
 
 # [accounts.training]

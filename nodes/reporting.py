@@ -19,8 +19,9 @@ from dp.budget import BudgetKind
 from dp.entries import Plain
 from dp.events import UNIT_BITS
 from dp.queries import Account
+from models.generators.file import StoredGenerator
 from models.predict import SurvivalModel
-from nodes import files
+from nodes import files, plans
 from nodes.accounts import Accounts, of
 from nodes.auditing import SelfCheck, releasable
 from nodes.config import SiteConfig
@@ -38,6 +39,10 @@ CERTIFICATE = "certificate.dsse.json"
 REPORT = "dpo-report.html"
 
 _LEAVES = {
+    "sum": "noisy counts, means and products of covariates; the imputation model",
+    "histogram": "noisy counts of each column's levels; how often each occurs",
+    "marginals": "noisy counts of pairs of columns; the network",
+    "mixture": "noisy sums over places in latent space; the mixture",
     "gradient": "noisy sums of clipped gradients; the model",
     "breslow": "noisy counts and expected deaths; the model's baseline",
     "concordance": "noisy concordance sums; the C-index",
@@ -45,7 +50,7 @@ _LEAVES = {
     "score-histogram-members": "noisy histogram of attack scores, training patients",
     "score-histogram-nonmembers": "noisy histogram of attack scores, holdout patients",
 }
-_EXACT = {kind: what.replace("noisy ", "exact ") for kind, what in _LEAVES.items()}
+_OF_GENERATORS = {"sum": "noisy counts and products of columns; the network"}
 _DELTA_WHY = (
     "The chance that the guarantee fails outright. It is far below one in the number of patients, so that no single "
     "patient can be the expected victim."
@@ -146,10 +151,14 @@ def report_without_noise(config: SiteConfig, study: Study, *, now: dt.datetime) 
         site=config.name,
         generated=now.date().isoformat(),
         software=tool(),
-        study=_study(study, released, artefact, sent["gradient"]),
+        study=_study(study, released, artefact, sent[plans.main_stage(study).kind]),
         sums=tuple(
             unprotected.ExactSums(
-                stage.kind, stage.account, sent[stage.kind], _completed(stage, released), _EXACT[stage.kind]
+                stage.kind,
+                stage.account,
+                sent[stage.kind],
+                released.completed.get(stage.kind, 0),
+                _leaves(study, stage).replace("noisy ", "exact "),
             )
             for stage in study.stages
         ),
@@ -167,8 +176,16 @@ def _local(places: Places, study: Study) -> data.LocalFindings | None:
     return msgspec.json.decode(files.read(places.run(study.run_id) / LOCAL), type=data.LocalFindings | None)
 
 
-def _facts(study: Study, model: SurvivalModel, released: Released, accounts: Accounts) -> certificate.Facts:
-    gradient = next(stage for stage in study.stages if stage.kind == "gradient")
+def _leaves(study: Study, stage: Stage) -> str:
+    """What leaves in a stage, and what is made of it."""
+    known = _LEAVES | _OF_GENERATORS if plans.is_generator(study) else _LEAVES
+    return known[stage.kind]
+
+
+def _facts(
+    study: Study, model: SurvivalModel | StoredGenerator, released: Released, accounts: Accounts
+) -> certificate.Facts:
+    stage = plans.main_stage(study)
     return certificate.Facts(
         study=study.digest().hex(),
         study_name=study.name,
@@ -176,9 +193,9 @@ def _facts(study: Study, model: SurvivalModel, released: Released, accounts: Acc
         model_digest=model.digest,
         roster=released.largest_roster,
         collusion=study.privacy.collusion,
-        uploads=sum(upload.event.kind == "gradient" for upload in accounts.uploads_of(study.run_id)),
-        uploads_reserved=gradient.uploads,
-        steps=released.steps,
+        uploads=sum(upload.event.kind == stage.kind for upload in accounts.uploads_of(study.run_id)),
+        uploads_reserved=stage.uploads,
+        steps=released.completed.get(stage.kind, 0),
         tool=tool(),
     )
 
@@ -200,7 +217,7 @@ def _report(
         site=config.name,
         generated=now.date().isoformat(),
         software=tool(),
-        study=_study(study, released, artefact, charged["gradient"]),
+        study=_study(study, released, artefact, charged[plans.main_stage(study).kind]),
         verdict=decided,
         certificate=note,
         evidence=evidence,
@@ -218,23 +235,23 @@ def _report(
 
 
 def _study(study: Study, released: Released, artefact: bytes, uploads: int) -> data.Study:
-    gradient = next(stage for stage in study.stages if stage.kind == "gradient")
+    stage = plans.main_stage(study)
     return data.Study(
         name=study.name,
         digest=study.digest().hex(),
         purpose=study.purpose,
         legal_basis="",
         profile=f"{study.profile}, digest {study.profile_digest[:16]}",
-        model=f"DeepSurv, preset {study.learning.preset['name']}",
+        model=plans.title(study),
         artefact=MODEL,
         artefact_sha256=hashlib.sha256(artefact).hexdigest(),
         recipients="the participating hospitals",
         sites=tuple(site.name for site in study.sites),
         collusion=study.privacy.collusion,
         minimum_roster=study.fewest_in_a_sum,
-        steps_planned=gradient.steps,
-        steps_completed=released.steps,
-        uploads_reserved=gradient.uploads,
+        steps_planned=stage.steps,
+        steps_completed=released.completed.get(stage.kind, 0),
+        uploads_reserved=stage.uploads,
         uploads=uploads,
     )
 
@@ -254,15 +271,6 @@ def _budget(study: Study, accounts: Accounts, account: Account) -> data.AccountB
     )
 
 
-def _completed(stage: Stage, released: Released) -> int:
-    completed = {"gradient": released.steps, "breslow": int(released.recalibrated)}
-    for kind in ("concordance", "calibration"):
-        completed[kind] = int(released.evaluation.get(kind) is not None)
-    completed["score-histogram-members"] = int(released.members is not None)
-    completed["score-histogram-nonmembers"] = int(released.nonmembers is not None)
-    return completed[stage.kind]
-
-
 def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.RunLine:
     rule = study.filter(Account(stage.account))
     cost = uploads * rule.units(study.event(stage))
@@ -271,12 +279,12 @@ def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.
         stage=stage.kind,
         account=stage.account,
         uploads=uploads,
-        completed=_completed(stage, released),
+        completed=released.completed.get(stage.kind, 0),
         multiplier=stage.multiplier,
         mu=math.sqrt(uploads) / stage.multiplier if rule.kind is BudgetKind.GDP else None,
         epsilon_5=rule.epsilon(cost, 1e-5) if cost else 0.0,
         epsilon_6=rule.epsilon(cost, 1e-6) if cost else 0.0,
-        leaves=_LEAVES[stage.kind],
+        leaves=_leaves(study, stage),
         sampling_probability=stage.sampling_probability,
     )
 

@@ -9,9 +9,9 @@ import msgspec
 import rfc8785
 
 from dp.queries import Account
-from models import artefact
+from models.generators.file import StoredGenerator
 from models.predict import SurvivalModel
-from nodes import files
+from nodes import files, plans
 from nodes.errors import StorageProblem
 from nodes.evidence import AttackSums
 from nodes.places import Places
@@ -22,29 +22,33 @@ from secagg.manifest import Noise
 MODEL = "model.safetensors"
 RELEASED = "released.json"
 
-_LIMITS = (
-    "Trained on adults with acute myeloid leukaemia, under their hospitals' treatment of the time; no medical device.",
-    "Hazard ratios are constant over time; survival is not predicted beyond the horizon.",
+_COMMON_LIMITS = (
+    "Learned from the patients of the hospitals named, under their treatment of the time; no medical device.",
     "Differential privacy blurs effects that few patients carry.",
 )
+_LIMITS = {
+    False: ("Survival is not predicted beyond the horizon.",),
+    True: (
+        "Synthetic patients are nobody: they show what is common, and must not be read as evidence on a treatment.",
+        "What depends on more columns at a time than the learner looks at is lost.",
+    ),
+}
 
 
 class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Released beside the model: scores, steps and the audit's two histograms; equal at every site.
+    """Released beside the model: scores, sums and the audit's two histograms; equal at every site.
 
     Args:
-        evaluation: summary of the released holdout scores.
-        steps: completed training steps.
+        evaluation: summary of the released holdout scores; empty for a generator.
+        completed: kind of sum → how many were completed; a kind without any is not in it.
         largest_roster: most sites in one sum.
-        recalibrated: whether the baseline was recalibrated.
         members, nonmembers: noisy score histograms, null where not released.
         transcript: digest of all sums, hex.
     """
 
     evaluation: dict[str, object]
-    steps: int
+    completed: dict[str, int]
     largest_roster: int
-    recalibrated: bool
     members: tuple[float, ...] | None
     nonmembers: tuple[float, ...] | None
     transcript: str
@@ -69,21 +73,20 @@ def write_results(places: Places, finished: Finished) -> Path:
     folder = places.run(finished.study.run_id)
     files.make_private_directory(folder)
     model = folder / MODEL
-    files.write(model, artefact.to_bytes(finished.outcome.model, _card(finished)))
+    files.write(model, finished.left.to_bytes(_card(finished)))
     released = Released(
-        finished.outcome.evaluation.summary(),
-        finished.outcome.trained.steps_done,
+        finished.left.evaluation,
+        dict(sorted(finished.completed.items())),
         finished.largest_roster,
-        finished.outcome.recalibrated,
-        finished.attack.members,
-        finished.attack.nonmembers,
+        finished.left.attack.members,
+        finished.left.attack.nonmembers,
         finished.transcript,
     )
     files.write(folder / RELEASED, rfc8785.dumps(msgspec.to_builtins(released)))
     return model
 
 
-def load_results(places: Places, study: Study) -> tuple[bytes, SurvivalModel, Released]:
+def load_results(places: Places, study: Study) -> tuple[bytes, SurvivalModel | StoredGenerator, Released]:
     """Read what `write_results` wrote.
 
     Raises:
@@ -92,7 +95,7 @@ def load_results(places: Places, study: Study) -> tuple[bytes, SurvivalModel, Re
     """
     folder = places.run(study.run_id)
     data = files.read(folder / MODEL)
-    model, _ = artefact.from_bytes(data)
+    model = plans.model_in(study, data)
     try:
         released = msgspec.json.decode(files.read(folder / RELEASED), type=Released)
     except msgspec.DecodeError as error:
@@ -106,9 +109,9 @@ def _card(finished: Finished) -> dict[str, object]:
         "profile": {"name": study.profile, "digest": study.profile_digest},
         "study": {"name": study.name, "digest": study.digest().hex(), "run": study.run_id.hex()},
         "transcript": finished.transcript,
-        "metrics": finished.outcome.evaluation.summary(),
+        "metrics": finished.left.evaluation,
         "intended_use": study.purpose,
-        "limits": list(_LIMITS),
+        "limits": [*_COMMON_LIMITS, *_LIMITS[plans.is_generator(study)]],
         "privacy": privacy_of(study),
         "software": tool(),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from audits.report_data import Accounting, EpsilonView
 from dp.queries import Account
+from nodes import imputing
 from nodes.guarantees import accounting, epsilon_views_of
 from nodes.study import Stage, Study
 from secagg.lanes import WIDE
@@ -48,6 +49,7 @@ def terms(study: Study) -> Iterator[str]:
     """Everything about the study but its stages and signatures, a line each."""
     n, federation, noise = len(study.sites), study.federation, study.privacy.noise
     yield f"noise {noise}: {study.protection}"
+    yield from imputing.summary(study.learning.imputation)
     yield f"mode {federation.mode}: {_MODES[federation.mode].format(least=study.fewest_in_a_sum, n=n)}"
     if noise is Noise.DISTRIBUTED:
         yield f"noise: the shares of {study.manifest().honest(n)} honest hospitals are counted on"

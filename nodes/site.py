@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,9 +20,8 @@ from pathlib import Path
 
 from dp.errors import LedgerCorrupt
 from dp.queries import Account
-from models.plan import Outcome, sampler_of, survival_plan
 from nodes import accounts as ledgers
-from nodes import files, rollback
+from nodes import files, plans, rollback
 from nodes.accounts import Accounts
 from nodes.approval import check_study
 from nodes.cohort import Cohort, load_cohort
@@ -30,9 +30,7 @@ from nodes.door import Door, Progress
 from nodes.ending import COMPLETE, end, hold_to_snapshot, is_complete
 from nodes.enrolment import load_identity
 from nodes.errors import StorageProblem, StudyStopped
-from nodes.evidence import AttackSums, attack_sums
 from nodes.places import Places, load_secrets
-from nodes.protocol import spec_of
 from nodes.session import Link, Session
 from nodes.store import SiteStore
 from nodes.study import Study, require_current
@@ -57,19 +55,19 @@ class Finished:
 
     Args:
         study: the signed study.
-        outcome: model and released evaluation, equal at every site.
-        attack: released score histograms, equal at every site; None where not released.
+        left: model and what was released beside it, equal at every site.
         cohort: this site's patients, for the local audit.
         transcript: digest of all sums in order, hex.
         largest_roster: most sites in one sum.
+        completed: kind of sum → how many were completed.
     """
 
     study: Study
-    outcome: Outcome
-    attack: AttackSums
+    left: plans.Left
     cohort: Cohort
     transcript: str
     largest_roster: int
+    completed: Mapping[str, int]
 
 
 def run_study(
@@ -158,12 +156,11 @@ def run_study(
         )
         party = _join(study, config, client, session, accounts, secrets.noise, watch, entropy, executor)
         try:
-            spec = spec_of(study)
-            sampler = sampler_of(spec, party.door.sampling)
-            outcome = survival_plan(spec, cohort.train, cohort.holdout, party.door, sampler=sampler)
-            attack = attack_sums(study, outcome.model, cohort, party.door)
+            left = plans.run(study, cohort, party.door)
             transcript = party.client.transcript
-            finished = Finished(study, outcome, attack, cohort, transcript.hex(), max(party.sizes, default=0))
+            sums = party.sums
+            largest = max((size for _, size in sums), default=0)
+            finished = Finished(study, left, cohort, transcript.hex(), largest, Counter(kind for kind, _ in sums))
             # First the word that the others wait for, then our own results; the end of the run changes neither.
             party.session.farewell(Complete(party.member, transcript))
             deliver(finished)
@@ -222,13 +219,13 @@ def _unwitnessed(witness: Witnessing, error: StudyStopped) -> StudyStopped:
 
 @dataclass(frozen=True)
 class _Party:
-    """This site in a running study; `sizes` say how many sites were in each sum so far."""
+    """This site in a running study; `sums` say the kind of each sum so far and how many sites were in it."""
 
     member: int
     client: Client
     session: Session
     door: Door
-    sizes: list[int]
+    sums: list[tuple[str, int]]
 
 
 def _client(
@@ -272,11 +269,11 @@ def _join(
             f"{config.paths.database}: holds {kept} sums of study {study.name!r}, this site has applied "
             f"{client.sums}: the database was restored from a backup; the study is over here, join the next run"
         )
-    sizes: list[int] = []
+    sums: list[tuple[str, int]] = []
 
     def report(progress: Progress) -> None:
         if progress.event == "sum":  # an upload may belong to a round that never completes, here and nowhere else
-            sizes.append(len(progress.roster))
+            sums.append((progress.kind, len(progress.roster)))
         watch(progress, accounts.units_of(study.run_id, Account.TRAINING))
 
     door = Door(
@@ -291,7 +288,7 @@ def _join(
         executor=executor,
         backend=masks.fastest(time.perf_counter),
     )
-    return _Party(member, client, session, door, sizes)
+    return _Party(member, client, session, door, sums)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from nodes.cli import options
 from nodes.cli.terminal import out
 
 if TYPE_CHECKING:
-    from nodes.study import Search
+    from harmonize.profile import Profile
+    from nodes.study import Imputing, Search
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -80,7 +81,9 @@ def draft(
     purpose: Annotated[str, typer.Option(help="One sentence for the record of processing.")],
     target: Annotated[Path, typer.Option("--out", "-o", help="Where to write the unsigned study.")],
     profile: Annotated[str, typer.Option(help="Data profile.")] = "aml_core",
-    preset: Annotated[str, typer.Option(help="Model and training constants.")] = "aml-small",
+    preset: Annotated[
+        str, typer.Option(help="What is learned, by which constants; an unknown name lists all.")
+    ] = "aml-small",
     epsilon: Annotated[float, typer.Option(help="Total ε of a training patient, and of a holdout patient.")] = 2.0,
     delta: Annotated[float, typer.Option(help="δ of both.")] = 1e-5,
     patients: Annotated[float, typer.Option(help="Training patients of all hospitals together, as declared.")] = 800.0,
@@ -101,17 +104,26 @@ def draft(
     search: Annotated[
         str | None, typer.Option(help="LAW=MEAN if this is one run of a search: geometric, poisson or logarithmic.")
     ] = None,
+    impute: Annotated[
+        str | None, typer.Option(help="Impute gaps: all, or NAME,… of inputs of the profile. Default: mask and fill.")
+    ] = None,
+    never_measured: Annotated[
+        str, typer.Option(help="NAME,… of those that some hospital never measures: imputed nowhere.")
+    ] = "",
+    cross_site: Annotated[
+        str, typer.Option(help="NAME,… of these that are imputed all the same, from the other hospitals' patients.")
+    ] = "",
 ) -> None:
     """Write a study for others to sign. Every number in it is public and was chosen by a person."""
     import datetime as dt
     import os
 
     from harmonize.profile import load
-    from models.presets import preset as find
     from nodes import enrolment, files
+    from nodes.drafting import draft as write
     from nodes.errors import StudyInvalid
+    from nodes.plans import preset_named
     from nodes.protocol import Terms
-    from nodes.protocol import draft as write
     from nodes.study import SignedStudy, parse
     from secagg.manifest import Mode, Noise
 
@@ -122,12 +134,13 @@ def draft(
             raise StudyInvalid(f"--site {entry}: write REQUEST.json=SIZE-BAND, for example alder.request.json=250-499")
         asked = enrolment.read_request(enrolment.read_document(Path(path)))
         members.append((asked.site, asked.identity, band))
+    data_profile = load(profile)
     expires = options.now() + dt.timedelta(days=days)
     study = write(
         name,
         purpose,
-        profile=load(profile),
-        preset=find(preset),
+        profile=data_profile,
+        preset=preset_named(preset),
         sites=members,
         terms=Terms(
             epsilon=epsilon,
@@ -148,11 +161,29 @@ def draft(
         seed=os.urandom(32),
         not_after=expires.isoformat(timespec="seconds"),
         run_number=run_number,
+        imputation=_imputation(data_profile, impute, never_measured, cross_site),
     )
     document = SignedStudy(study).to_json()
     parse(document, str(target))  # what nobody would read is not written
     files.write(target, document)
     out.print(f"wrote {target}: {len(members)} hospitals, digest {study.digest().hex()[:16]}; every site signs it next")
+
+
+def _imputation(profile: Profile, names: str | None, never_measured: str, cross_site: str) -> Imputing | None:
+    from nodes.errors import StudyInvalid
+    from nodes.imputing import chosen
+
+    if names is None:
+        if never_measured or cross_site:
+            raise StudyInvalid(
+                "--never-measured and --cross-site say how to impute: name covariates with --impute, too"
+            )
+        return None
+    return chosen(profile, _names(names), never_measured=_names(never_measured), cross_site=_names(cross_site))
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _search(text: str | None) -> Search | None:

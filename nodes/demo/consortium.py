@@ -18,10 +18,11 @@ from nodes import study as studies
 from nodes.config import CoordinatorConfig, SiteConfig, load
 from nodes.demo import sources
 from nodes.demo.cohort import Hospital
+from nodes.drafting import draft
 from nodes.fingerprint import fingerprint
 from nodes.harmonising import Harmonised, harmonise
 from nodes.policy import read_policy
-from nodes.protocol import Terms, draft
+from nodes.protocol import Terms
 from nodes.provision import create_coordinator, create_site
 from nodes.signing import approve_and_sign
 from nodes.store import SiteStore

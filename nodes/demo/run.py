@@ -19,6 +19,7 @@ from audits import policy as audit_policy
 from audits.report_data import epsilon_views
 from audits.verdict import Outcome
 from dp.queries import Account
+from models.predict import SurvivalModel
 from nodes.auditing import self_check
 from nodes.cohort import Cohort, load_cohort
 from nodes.demo.cohort import hospitals
@@ -28,7 +29,7 @@ from nodes.demo.oracles import exact_c_index, oracles
 from nodes.demo.outcome import Checked, compare
 from nodes.demo.processes import Fleet, free_port
 from nodes.enrolment import create_identity
-from nodes.errors import StorageProblem
+from nodes.errors import InternalError, StorageProblem
 from nodes.files import make_private_directory
 from nodes.places import Places, load_secrets
 from nodes.protocol import Terms, spec_of
@@ -185,6 +186,8 @@ def _show_evaluation(console: Console, consortium: Consortium, seeds: int) -> No
     study = consortium.study
     cohorts = _cohorts(consortium)
     _, model, released = load_results(Places(consortium.sites[0].config.paths), study)
+    if not isinstance(model, SurvivalModel):
+        raise InternalError("the demonstration trains a survival model")
     table = Table("released through the door", "estimate", "95 % interval", "note")
     for score in released_scores(released):
         if score.estimate is None or score.low is None or score.high is None:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save
 
 from models.artefact import FORMAT, MAX_BYTES, from_bytes, load, to_bytes
+from models.completion import Completion
 from models.errors import ArtefactError, MisuseError
+from models.gaussian import Covariate, JointNormal
 from models.predict import SurvivalModel
 from models.training import initial_weights
 from tests.models.support import FEATURES, patients, small
@@ -24,27 +27,93 @@ CARD = {
 }  # fmt: skip
 
 
-def model() -> SurvivalModel:
+COVARIATES = (Covariate("age", 0, -2.5, 2.0), Covariate("sex", 1, -1.0, 1.0, two_valued=True))
+FILLING = Completion(JointNormal(COVARIATES, np.array([0.1, -0.2]), np.array([[0.9, 0.3], [0.3, 0.8]])), ("sex",))
+
+
+def model(filling: Completion | None = None) -> SurvivalModel:
     chosen = small()
-    return SurvivalModel.as_trained(FEATURES, chosen.network, chosen.grid, initial_weights(chosen, 4, b"s"))
+    weights = initial_weights(chosen, 4, b"s")
+    return SurvivalModel.as_trained(FEATURES, chosen.network, chosen.grid, weights, filling)
 
 
-def test_round_trip_predicts_the_same_bits(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(to_bytes(model(), CARD))
-    data = patients(20)
+@pytest.mark.parametrize("filling", [None, FILLING], ids=["masks", "imputes"])
+def test_round_trip_predicts_the_same_bits(tmp_path: Path, filling: Completion | None) -> None:
+    path, trained = tmp_path / "model.safetensors", steep(filling)
+    path.write_bytes(to_bytes(trained, CARD))
+    data = patients(20, missing=0.4)
 
     back, card = load(path)
 
     assert card == CARD
-    assert back.digest == model().digest
-    assert np.array_equal(back.risk(data.x, data.observed), model().risk(data.x, data.observed))
+    assert back.digest == trained.digest
+    assert (back.imputation is None) is (filling is None)
+    assert np.array_equal(back.risk(data.x, data.observed), trained.risk(data.x, data.observed))
     times = np.array([100.0, 800.0])
-    assert np.array_equal(back.survival(data.x, data.observed, times), model().survival(data.x, data.observed, times))
+    assert np.array_equal(back.survival(data.x, data.observed, times), trained.survival(data.x, data.observed, times))
+
+
+def steep(filling: Completion | None) -> SurvivalModel:
+    """One that ranks patients, so that what fills a gap is seen."""
+    plain = model()
+    params = np.random.default_rng(1).normal(size=len(plain.params) // 8).astype("<f8").tobytes()
+    return SurvivalModel.as_trained(FEATURES, plain.network, plain.grid, params, filling)
+
+
+def test_what_fills_a_gap_is_in_the_file() -> None:
+    data, times = patients(20, missing=0.4), np.array([800.0])
+    plain, filling = (from_bytes(to_bytes(steep(each), CARD))[0] for each in (None, FILLING))
+
+    assert not np.array_equal(
+        plain.survival(data.x, data.observed, times), filling.survival(data.x, data.observed, times)
+    )
 
 
 def test_same_model_same_bytes() -> None:
-    assert to_bytes(model(), CARD) == to_bytes(model(), dict(reversed(CARD.items())))
+    for filling in (None, FILLING):
+        assert to_bytes(model(filling), CARD) == to_bytes(model(filling), dict(reversed(CARD.items())))
+
+
+def test_an_imputation_that_contradicts_itself_is_refused() -> None:
+    good = to_bytes(model(FILLING), CARD)
+    size = int.from_bytes(good[:8], "little")
+    head = json.loads(json.loads(good[8 : 8 + size])["__metadata__"]["haemfed"])
+    tensors = load_tensors(good)
+    stated = head["model"]["imputation"]
+    first, second = stated["covariates"]
+
+    def file(stated: object, **change: np.ndarray | None) -> bytes:
+        kept = {name: each for name, each in (tensors | change).items() if each is not None}
+        shape = head["model"] | {"imputation": stated}
+        return save(kept, metadata={"haemfed": json.dumps(head | {"model": shape})})
+
+    mean, covariance = "impute.mean", "impute.covariance"
+    assert from_bytes(file(stated))[0].digest == model(FILLING).digest
+    for data, word in (
+        (file(stated, **{mean: None}), "exactly"),
+        (file(stated, **{covariance: None}), "exactly"),
+        (file(None), "exactly"),
+        (file(None, **{mean: None, covariance: None}), "edited"),
+        (file(stated, **{mean: np.eye(2)}), "exactly"),
+        (file(stated, **{covariance: np.eye(2, dtype=np.float32)}), "exactly"),
+        (file(stated, **{mean: np.zeros(3)}), "contradicts itself"),
+        (file(stated, **{mean: np.array([0.1, np.nan])}), "not finite"),
+        (file(stated, **{mean: np.array([0.1, 0.2])}), "edited"),
+        (file(stated, **{covariance: np.ones((2, 2))}), "contradicts itself"),
+        (file(stated, **{covariance: np.array([[1.0, 0.5], [0.4, 1.0]])}), "contradicts itself"),
+        (file(stated, **{covariance: np.full((2, 2), 1e308)}), "contradicts itself"),
+        (file(3), "contradicts itself"),
+        (file(stated | {"kept": []}), "edited"),
+        (file(stated | {"kept": ["wbc"]}), "contradicts itself"),
+        (file(stated | {"covariates": [first]}), "contradicts itself"),
+        (file(stated | {"covariates": [first, first]}), "contradicts itself"),
+        (file(stated | {"covariates": [first, second | {"column": 2}]}), "contradicts itself"),
+        (file(stated | {"covariates": [first, second | {"column": 10**9}]}), "contradicts itself"),
+        (file(stated | {"covariates": [first, second | {"two_valued": False}]}), "edited"),
+        (file(stated | {"covariates": [first | {"high": 1.5}, second]}), "edited"),
+    ):
+        with pytest.raises(ArtefactError, match=word):
+            from_bytes(data)
 
 
 def test_an_edited_weight_is_refused() -> None:
@@ -73,7 +142,8 @@ def test_rubbish_is_refused(data: bytes) -> None:
 @given(st.data())
 @settings(max_examples=examples(150), deadline=None)
 def test_any_damage_is_an_artefact_error_or_harmless(data: st.DataObject) -> None:
-    good = to_bytes(model(), CARD)
+    trained = model(data.draw(st.sampled_from([None, FILLING])))
+    good = to_bytes(trained, CARD)
     position = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)
     bad[position] = data.draw(st.integers(0, 255))
@@ -81,7 +151,7 @@ def test_any_damage_is_an_artefact_error_or_harmless(data: st.DataObject) -> Non
         back, _ = from_bytes(bytes(bad))
     except ArtefactError:
         return
-    assert back.digest == model().digest  # only the card's text or padding changed
+    assert back.digest == trained.digest  # only the card's text or padding changed
 
 
 def test_truncation_is_refused() -> None:
@@ -117,6 +187,8 @@ def test_other_formats_and_tensors_are_refused() -> None:
         (file(good, model=shape | {"learner": "forest"}), "contradicts itself"),
         (file(good, model=shape | {"network": [3]}), "malformed"),
         (file(good, model=shape | {"grid": [0, 5, 1]}), "malformed"),
+        (file(good, model=shape | {"grid": [0, 10**400]}), "malformed"),
+        (file(good, model=[]), "no haemfed card"),
         (file(good | {"extra": np.zeros(1)}), "exactly"),
         (file({"params": good["params"].astype(np.float32), "hazard": good["hazard"]}), "exactly"),
         (file(good | {"hazard": np.full(6, np.nan)}), "not finite"),

@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from dp.queries import Query
+from dp.queries import Query, SecureSum
 from harmonize.profile import load
 from models.data import SurvivalData
 from models.plan import Outcome, sampler_of, survival_plan
-from models.presets import PRESETS
+from models.presets import Preset
 from nodes.coordinator import Coordinator
 from nodes.door import Door, Progress
+from nodes.drafting import check_plan, draft
 from nodes.loopback import LoopbackLink
-from nodes.protocol import Terms, check_plan, draft, spec_of
+from nodes.plans import preset_named
+from nodes.protocol import Terms, spec_of
 from nodes.rehearsal import EmptyBook, MemoryHeld, MemoryRecords, MemoryStore
 from nodes.session import Session
 from nodes.study import SignedStudy, Study, parse
@@ -44,6 +46,9 @@ class Charged(MemoryRecords):
         super().charge_and_store(query, context, upload)
 
 
+Learn = Callable[[Study, int, Callable[[Query, Callable[[], np.ndarray]], np.ndarray], Door], Any]
+
+
 class Stopped(Exception):  # noqa: N818 - not an error
     """A test has stopped this site."""
 
@@ -52,15 +57,18 @@ class Stopped(Exception):  # noqa: N818 - not an error
 class Left:
     """What a run left at one site."""
 
-    outcome: Outcome
+    outcome: Any
     records: Charged
     told: list[Progress]
 
 
-def drafted(terms: Terms, **preset_changes: Any) -> tuple[Study, list[Identity]]:
+def drafted(terms: Terms, name: str = "aml-small", **preset_changes: Any) -> tuple[Study, list[Identity]]:
     """A small study, read back from its own bytes and fit to be signed."""
     identities = [Identity.generate(os.urandom) for _ in NAMES]
-    preset = replace(PRESETS["aml-small"], **{"steps": 3, "uploads": 5, "hidden": (3,)} | preset_changes)
+    preset = preset_named(name)
+    if isinstance(preset, Preset):
+        smaller = {"steps": 3, "uploads": 5} | ({"hidden": (3,)} if preset.hidden else {})
+        preset = replace(preset, **smaller | preset_changes)
     study = draft(
         "test",
         "a test",
@@ -85,12 +93,18 @@ def patients(study: Study, member: int, count: int = 30) -> SurvivalData:
     return SurvivalData(x, chance.random(x.shape) > 0.1, np.minimum(death, lost) + 1, death <= lost)
 
 
+def _survival(study: Study, member: int, through: SecureSum, door: Door) -> Outcome:
+    spec, holdout = spec_of(study), patients(study, member + 100, 12)
+    return survival_plan(spec, patients(study, member), holdout, through, sampler=sampler_of(spec, door.sampling))
+
+
 def run(
     study: Study,
     identities: list[Identity],
     before: Callable[[int, Query], None] = lambda _m, _q: None,
     *,
     before_door: Callable[[int, Query, Door], None] = lambda _m, _q, _d: None,
+    learn: Learn | None = None,
 ) -> list[Left | None]:
     """Every site from set-up to the last sum, in threads; None for a site that a test has stopped.
 
@@ -99,6 +113,7 @@ def run(
         identities: of its sites.
         before: called by a member before it computes a contribution; may raise `Stopped`.
         before_door: the same, with the door.
+        learn: what a site does with its patients and its door; a survival study by default.
     """
     coordinator = Coordinator(
         study.manifest(),
@@ -110,7 +125,7 @@ def run(
     )
     with ThreadPoolExecutor(len(identities)) as pool:
         jobs = [
-            pool.submit(_site, study, member, identity, coordinator, before, before_door)
+            pool.submit(_site, study, member, identity, coordinator, before, before_door, learn or _survival)
             for member, identity in enumerate(identities, start=1)
         ]
         left = [job.result() for job in jobs]
@@ -125,6 +140,7 @@ def _site(
     coordinator: Coordinator,
     before: Callable[[int, Query], None],
     before_door: Callable[[int, Query, Door], None],
+    learn: Learn,
 ) -> Left | None:
     pins, name, nonce = frozenset(study.identities()), study.sites[member - 1].name, os.urandom(32)
     assert base64.b64decode(study.sites[member - 1].identity) == identity.public
@@ -149,10 +165,8 @@ def _site(
 
         return door(query, computed)
 
-    data, spec = patients(study, member), spec_of(study)
-    holdout = patients(study, member + 100, 12)
     try:
-        outcome = survival_plan(spec, data, holdout, through, sampler=sampler_of(spec, door.sampling))
+        outcome = learn(study, member, through, door)
     except Stopped:
         session.close()
         return None

@@ -8,7 +8,8 @@ import os
 
 from harmonize.profile import load
 from models.presets import PRESETS
-from nodes.protocol import Terms, draft
+from nodes.drafting import draft
+from nodes.protocol import Terms
 from nodes.study import SignedStudy, Study, sign
 from secagg.keys import Identity
 

@@ -15,8 +15,9 @@ from dp.queries import Account
 from models.plan import schedule
 from nodes.accounts import Accounts
 from nodes.approval import _facts
+from nodes.drafting import check_plan
 from nodes.errors import NotInRoster, StudyInvalid
-from nodes.protocol import Terms, check_plan, histogram_queries, spec_of
+from nodes.protocol import Terms, histogram_queries, spec_of
 from nodes.store import SiteStore
 from nodes.study import SignedStudy, Study, merge, parse, require_current, sign, validate
 from secagg.keys import Identity
