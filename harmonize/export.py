@@ -15,6 +15,7 @@ durations: who reads the export with the same profile gets the same table back, 
 | death, last follow-up        | Patient.deceasedDateTime, Encounter.period                                    |
 | another outcome              | Condition or Procedure on its day                                             |
 | feature vector               | not in FHIR: embeddings have no place there                                   |
+| that it is synthetic         | Bundle.meta: security label HTEST, a tag with model and seed                  |
 
 Only for tables without real patients, or inside a hospital: an export of a real table is patient data.
 """
@@ -44,6 +45,7 @@ from harmonize.profile import (
     Scalar,
     VariantVariable,
 )
+from harmonize.synthetic import provenance_of
 from harmonize.table import Table
 
 __all__ = ["INDEX", "Exported", "bundles", "delimited"]
@@ -69,6 +71,8 @@ _TOKENS: Final[Mapping[State, str]] = {
     State.OTHER: "not usable",
 }
 _ABSENT: Final = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_ACT_REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+_SYNTHETIC: Final = "urn:haemfed:synthetic"
 _UCUM: Final = "http://unitsofmeasure.org"
 
 
@@ -92,7 +96,7 @@ def bundles(table: Table, system: str) -> Iterator[Resource]:
         table: any canonical table.
         system: identifier system of the patients, as ``urn:haemfed:synthetic:<name of the dataset>``.
     """
-    profile = table.profile
+    profile, meta = table.profile, _meta(table)
     for row in _rows(table):
         subject = {"reference": _full_url(system, "Patient", row["pid"])}
         entries = [_patient(row, profile, system), _diagnosis(profile, row["pid"]), _last_seen(row)]
@@ -101,6 +105,7 @@ def bundles(table: Table, system: str) -> Iterator[Resource]:
         yield {
             "resourceType": "Bundle",
             "id": row["pid"],
+            **meta,
             "type": "collection",
             "entry": [
                 {
@@ -110,6 +115,17 @@ def bundles(table: Table, system: str) -> Iterator[Resource]:
                 for each in entries
             ],
         }
+
+
+def _meta(table: Table) -> Resource:
+    """Health data of nobody are marked as HL7 marks test data."""
+    origin = provenance_of(table)
+    if origin is None:
+        return {}
+    which = f"{origin.get('model', '')}:{origin.get('seed', '')}"
+    label = {"system": _ACT_REASON, "code": "HTEST", "display": "test health data"}
+    origin_tag = {"system": _SYNTHETIC, "code": which, "display": f"synthetic; {origin.get('protection', '')}"}
+    return {"meta": {"security": [label], "tag": [origin_tag]}}
 
 
 def _full_url(system: str, kind: str, identifier: str) -> str:

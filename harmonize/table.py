@@ -30,7 +30,7 @@ class Table:
     size for vectors; null unless the state is usable) and `<name>__m` (uint8, a `State`), then `time` (int32, days)
     and `event` (bool), then `<outcome>_time` and `<outcome>_event` of further outcomes (null: not known). Rows are
     sorted by pid. There is no date in it, and the schema metadata holds the layout's and the profile's name, version
-    and digest, nothing else.
+    and digest, nothing else; in a table of nobody also its origin (`harmonize.synthetic`).
     """
 
     def __init__(self, arrow: pa.Table, profile: Profile) -> None:

@@ -157,7 +157,7 @@ def _learning(
     learner, settings = preset
     if imputation is not None:
         raise StudyInvalid(f"a generator ({learner}) learns what is missing as it is: leave imputation out")
-    spec = _probe(learner, settings, profile, terms.patient_cap, seed)
+    spec = _probe(learner, settings.sized(terms.declared_patients), profile, terms.patient_cap, seed)
     return Learning(spec.to_json(), features, base64.b64encode(spec.weights).decode(), imputation)
 
 

@@ -25,6 +25,7 @@ Code Error                   Meaning
 21   CoordinatorUnreachable  no connection to the coordinator within the configured patience
 22   StudyStopped            the study ended without completing
 23   AlreadyRunning          another process uses the data directory
+24   Sealed                  the model failed its audit, was withheld, or was retired
 70   InternalError           a fault in haemfed itself: please report it
 130  Interrupted             stopped by Ctrl-C or SIGTERM; nothing is lost
 ==== ======================= ==========================================================================
@@ -49,6 +50,7 @@ __all__ = [
     "PeerProblem",
     "PolicyRefusal",
     "PortInUse",
+    "Sealed",
     "StorageProblem",
     "StudyInvalid",
     "StudyStopped",
@@ -152,6 +154,12 @@ class AlreadyRunning(NodeError):
     """Another process uses the data directory."""
 
     exit_code = 23
+
+
+class Sealed(NodeError):
+    """The model failed its audit, was withheld, or was retired."""
+
+    exit_code = 24
 
 
 class InternalError(NodeError):

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from harmonize import export, views
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harmonize import export, synthetic, views
 from harmonize.profile import Profile, load
 from harmonize.table import Table
 from nodes import files
 from nodes.errors import ConfigError, DataProblem, StorageProblem
 
-__all__ = ["Form", "export_table", "export_views"]
+__all__ = ["Form", "export_table", "export_views", "profile_name"]
 
 # A table may come from anywhere, and its pids become names of files and cells of a CSV file.
 _PID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -29,7 +33,15 @@ class Form(StrEnum):
     CSV = "csv"
 
 
-def export_table(source: Path, profile_name: str, form: Form, system: str, target: Path) -> int:
+def export_table(
+    source: Path,
+    profile_name: str,
+    form: Form,
+    system: str,
+    target: Path,
+    *,
+    beside: Callable[[Mapping[str, Any] | None], Mapping[str, bytes]] = lambda _: {},
+) -> int:
     """Write a table, with the mapping file that reads it back; return the number of patients.
 
     Args:
@@ -38,6 +50,7 @@ def export_table(source: Path, profile_name: str, form: Form, system: str, targe
         form: FHIR Bundles, one file a patient, or one CSV file.
         system: identifier system of the exported patients.
         target: folder, which must not exist yet.
+        beside: from where a synthetic table came from (None: it is none) to further files by name; may refuse.
 
     Raises:
         ConfigError: the identifier system is no text.
@@ -50,8 +63,25 @@ def export_table(source: Path, profile_name: str, form: Form, system: str, targe
     table = Table.from_parquet(files.read(source, limit=1 << 33), profile)
     if not all(map(_PID.fullmatch, table.pids)):
         raise DataProblem(f"{source.name}: its pids are no pseudonyms (letters, digits, _ . -); nothing is exported")
-    _written(target, _bundles(table, profile, system) if form is Form.FHIR else _csv(table, system))
+    more = beside(synthetic.provenance_of(table))
+    found = _bundles(table, profile, system) if form is Form.FHIR else _csv(table, system)
+    _written(target, chain(more.items(), found))
     return len(table)
+
+
+def profile_name(source: Path) -> str:
+    """The profile that a table says it was made under; whether that is so is checked when it is read.
+
+    Raises:
+        StorageProblem: it cannot be read.
+        DataProblem: not a canonical table.
+    """
+    with files.storage_errors(source), source.open("rb") as stream:
+        try:
+            metadata = pq.ParquetFile(stream).schema_arrow.metadata or {}
+            return str(json.loads(metadata[b"haemfed"])["profile"])
+        except (pa.ArrowException, KeyError, TypeError, ValueError):
+            raise DataProblem(f"{source.name}: not a canonical table; nothing is exported") from None
 
 
 def export_views(profile_name: str, target: Path) -> int:

@@ -68,9 +68,14 @@ class Places:
         """Quality report beside the table."""
         return self.tables / f"{profile}-quality.{suffix}"
 
+    @property
+    def runs(self) -> Path:
+        """Folder of what all runs left."""
+        return self._root / "runs"
+
     def run(self, run_id: bytes) -> Path:
         """Folder with what one run left: model, evaluation, evidence, certificate, report."""
-        return self._root / "runs" / run_id.hex()[:16]
+        return self.runs / run_id.hex()[:16]
 
     def status(self, run_id: bytes) -> Path:
         """Progress of a run: public and released facts."""

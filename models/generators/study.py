@@ -15,7 +15,7 @@ from models.generators.file import StoredGenerator
 
 __all__ = ["LEARNERS", "GeneratorSpec", "Settings", "settings_named", "settings_of"]
 
-LEARNERS: Final = ("bayesnet",)
+LEARNERS: Final = ("bayesnet", "vaebgm")
 _KIND: Final = "learner"  # beside the settings' own fields in a study's document
 
 
@@ -30,6 +30,10 @@ class Settings(Protocol):
     @property
     def shares(self) -> Mapping[str, float]:
         """Default split of the training patients' μ² over the kinds of its sums."""
+        ...
+
+    def sized(self, declared_patients: float) -> Settings:
+        """The settings for a study that expects so many training patients (typed in, not counted)."""
         ...
 
     def to_json(self) -> dict[str, object]:

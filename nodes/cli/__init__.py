@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from nodes.cli import audit, budget, coordinator, demo, harmonize, model, plan, score, site, study
+from nodes.cli import audit, budget, coordinator, demo, harmonize, model, plan, score, site, study, synth
 from nodes.cli.terminal import show_error, show_usage
 from nodes.errors import InternalError, Interrupted, NodeError, from_core
 
@@ -29,6 +29,7 @@ app.add_typer(study.app, name="study", help="The signed document of a job: draft
 app.add_typer(harmonize.app, name="harmonize", help="From a source to the canonical table.")
 app.add_typer(model.app, name="model", help="Look at and use a trained model.")
 app.add_typer(score.app, name="score", help="Published prognostic scores of your own table.")
+app.add_typer(synth.app, name="synth", help="Synthetic patients from a trained generator.")
 app.add_typer(budget.app, name="budget", help="What was granted, reserved and spent.")
 app.add_typer(audit.app, name="audit", help="Certificates and DPO reports.")
 study.app.command(name="plan")(plan.plan)

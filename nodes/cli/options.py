@@ -28,6 +28,13 @@ def site(path: Path) -> SiteConfig:
     return load(SiteConfig, path)
 
 
+def runs(path: Path) -> Path | None:
+    """Folder of a site's runs; None where there is no site: a model may be used by others, too."""
+    from nodes.places import Places
+
+    return Places(load(SiteConfig, path).paths).runs if path.exists() else None
+
+
 def coordinator(path: Path) -> CoordinatorConfig:
     """Read the coordinator's configuration."""
     return load(CoordinatorConfig, path)

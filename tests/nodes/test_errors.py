@@ -29,6 +29,7 @@ def test_codes_are_stable() -> None:
         "CoordinatorUnreachable": 21,
         "StudyStopped": 22,
         "AlreadyRunning": 23,
+        "Sealed": 24,
         "Interrupted": 130,
     }
 

@@ -97,6 +97,10 @@ class Settings:
         """Default split of μ² over the kinds of sums."""
         return _SHARES[self.scheme]
 
+    def sized(self, declared_patients: float) -> Settings:  # noqa: ARG002 - as other learners
+        """These settings: counts divide by themselves, and no public number of patients is needed."""
+        return self
+
     def to_json(self) -> dict[str, object]:
         """All fields as JSON values, for the study."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
