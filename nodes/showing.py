@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from audits.report_data import Accounting, EpsilonView
 from dp.queries import Account
-from nodes import imputing
+from models.generators.ctgan.settings import BANNER
+from nodes import imputing, plans
 from nodes.guarantees import accounting, epsilon_views_of
 from nodes.study import Stage, Study
 from secagg.lanes import WIDE
@@ -49,6 +50,9 @@ def terms(study: Study) -> Iterator[str]:
     """Everything about the study but its stages and signatures, a line each."""
     n, federation, noise = len(study.sites), study.federation, study.privacy.noise
     yield f"noise {noise}: {study.protection}"
+    yield f"learns: {plans.title(study)}"
+    if study.learning.preset.get("learner") == "ctgan":
+        yield BANNER
     yield from imputing.summary(study.learning.imputation)
     yield f"mode {federation.mode}: {_MODES[federation.mode].format(least=study.fewest_in_a_sum, n=n)}"
     if noise is Noise.DISTRIBUTED:

@@ -15,7 +15,7 @@ from models.generators.file import StoredGenerator
 
 __all__ = ["LEARNERS", "GeneratorSpec", "Settings", "settings_named", "settings_of"]
 
-LEARNERS: Final = ("bayesnet", "vaebgm")
+LEARNERS: Final = ("bayesnet", "vaebgm", "ctgan")
 _KIND: Final = "learner"  # beside the settings' own fields in a study's document
 
 

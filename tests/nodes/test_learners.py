@@ -47,6 +47,7 @@ def test_a_survival_model_is_the_same_at_every_site(name: str) -> None:
         ("bayesnet-scores", Noise.DISTRIBUTED),
         pytest.param("bayesnet-tables", Noise.NONE, marks=pytest.mark.slow),
         pytest.param("vaebgm-private", Noise.DISTRIBUTED, marks=pytest.mark.slow),
+        pytest.param("ctgan-private", Noise.DISTRIBUTED, marks=pytest.mark.slow),
     ],
 )
 def test_a_generator_is_the_same_at_every_site(name: str, noise: Noise) -> None:

@@ -10,7 +10,7 @@ from models.errors import ConfigError
 from models.generators.study import GeneratorSpec, settings_named, settings_of
 from tests.models.generators.cohorts import DICTIONARY, cohort
 
-NAMES = ("bayesnet-scores", "bayesnet-tables", "vaebgm-private")
+NAMES = ("bayesnet-scores", "bayesnet-tables", "vaebgm-private", "ctgan-private")
 
 
 def spec(name: str) -> GeneratorSpec:

@@ -1,0 +1,23 @@
+"""A conditional GAN over the public dictionary, its critic learned from sums of clipped gradients alone.
+
+Its networks are the modules of the package ctgan (extra `ctgan`), needed for training and for `to_ctgan`; whoever only
+draws needs neither that nor torch.
+
+| file         | holds                                                                 |
+|--------------|-----------------------------------------------------------------------|
+| settings     | public constants, the queries of a study, the banner                  |
+| coding       | patients as rows, conditions from released frequencies                |
+| arithmetic   | rounding to a public lattice, public draws, projection                |
+| form         | names, shapes and start of the parameters; the generator in numpy     |
+| adversaries  | both networks in torch, and what they learn from generated rows       |
+| training     | frequencies and the critic's gradients through the door               |
+| model        | the generator: draws, files                                           |
+| interchange  | the generator as a `ctgan.CTGAN`                                      |
+"""
+
+from models.generators.ctgan.interchange import to_ctgan
+from models.generators.ctgan.model import CTGAN
+from models.generators.ctgan.settings import BANNER, OPEN, PRIVATE, Settings, schedule
+from models.generators.ctgan.training import initial_weights, train
+
+__all__ = ["BANNER", "CTGAN", "OPEN", "PRIVATE", "Settings", "initial_weights", "schedule", "to_ctgan", "train"]
