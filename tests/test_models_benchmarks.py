@@ -10,12 +10,13 @@ import torch
 
 from benchmarks import cohorts
 from benchmarks.cohorts import CohortMissing
-from benchmarks.models import arms, centres, run
+from benchmarks.models import arms, centres, learned, nine, run, synthetic
 from benchmarks.models.centres import Fold, difference
 from benchmarks.models.cohorts import Hospitals, load
+from benchmarks.models.drugs import Drugs, beside
 from benchmarks.models.network import Network, Settings, Table, penalised, rounds, train
 from benchmarks.models.settings import FOUND, PRIVATE, linear, of_disease
-from benchmarks.sections import section_of
+from benchmarks.sections import NotThere, section_of
 from models.data import SurvivalData
 from models.deepsurv import DeepSurv
 from models.losses import Batch
@@ -169,8 +170,94 @@ def test_private_descent_counts_on_all_but_the_colluding(monkeypatch: pytest.Mon
 
 
 def test_every_figure_has_a_section() -> None:
-    for figure in (*centres._FIGURES, "6.11", "6.12", "6.13", "6.arms"):
-        assert section_of(run.BENCHMARK, figure) is not None
+    others = ["6.1b", "6.4", "6.11", "6.11b", *(f"6.{n}" for n in (12, 13, 15, 18, 19, 20)), "6.14a", "6.14b", "6.arms"]
+    generators = [figure for figures in synthetic.FIGURES.values() for figure in figures]
+    owners = {figure: section_of(run.BENCHMARK, figure) for figure in (*centres._FIGURES, *others, *generators)}
+
+    assert None not in owners.values()
+    assert (owners["6.1a"], owners["6.1b"], owners["6.11"], owners["6.11b"]) == ("centres", "savae", "aml", "drugs")
+    assert set(owners.values()) == set(run.BENCHMARK.sections)
+
+
+@pytest.mark.parametrize("name", ["savae-wide", "fusion-wide", "aml-small"])
+def test_the_products_networks_learn_the_same_from_hospitals_as_from_all_patients_together(name: str) -> None:
+    data = patients(150)
+    preset = replace(learned.of_disease(name, "AML", 150), steps=6, uploads=7)
+    pooled = learned.train(preset, [data], 1)
+    shared = learned.train(preset, [data.rows(np.arange(150) % 3 == site) for site in range(3)], 1)
+
+    assert shared.risk(data.x, data.observed) == pytest.approx(pooled.risk(data.x, data.observed), abs=1e-6)
+    assert harrell_c(learned.risk_of(pooled)(data), data) > 0.6
+    assert preset.grid == of_disease("AML").grid
+
+
+def test_a_drug_block_knows_training_patients_alone_and_is_masked_for_whom_it_lacks() -> None:
+    areas = np.array([[100.0, np.nan], [200.0, 50.0], [np.nan, np.nan], [900.0, 900.0]])
+    drugs, data = Drugs(areas), patients(4)
+    joint = beside(data, drugs.block(np.array([0, 1, 2])), drugs.tried)
+
+    assert joint.x[:, 3:].tolist() == [[-1, 0], [1, 0], [0, 0], [15, 17]]
+    assert joint.observed[:, 3:].tolist() == [[True, True], [True, True], [False, False], [True, True]]
+    assert np.array_equal(joint.x[:, :3], data.x)
+
+
+def test_the_nine_tables_are_scaled_by_training_patients_alone() -> None:
+    data = patients(50)
+    far = SurvivalData(np.where(np.arange(50)[:, None] < 40, data.x, 99.0), data.observed, data.duration, data.event)
+    train = np.arange(40)
+    one, other = (nine.Patients(each, 2).scaled(train) for each in (data, far))
+    seen = np.where(one.observed[:40], one.x[:40], np.nan)
+
+    assert np.array_equal(one.x[:40], other.x[:40])
+    assert np.nanmean(seen[:, :2], axis=0) == pytest.approx([0, 0], abs=1e-12)
+    assert np.nanstd(seen[:, :2], axis=0) == pytest.approx([1, 1])
+    assert np.array_equal(one.x[:, 2], np.where(data.observed[:, 2], data.x[:, 2], 0.0))
+
+
+def test_near_the_published_value_is_a_hundredth_or_one_standard_error() -> None:
+    def near(*values: float) -> bool:
+        return nine._near("WHAS", [{"SAVAE": value} for value in values])  # published: 0.74
+
+    assert near(0.731, 0.731, 0.731, 0.731, 0.731)
+    assert not near(0.729, 0.729, 0.729, 0.729, 0.729)
+    assert near(0.62, 0.82, 0.62, 0.82, 0.72)
+    assert near(0.99)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CohortMissing, match=r"table GBSG: gbsg\.csv is missing"):
+        nine.load("GBSG", tmp_path)
+
+
+def test_a_learner_that_is_not_registered_is_not_there() -> None:
+    with pytest.raises(NotThere, match="no-such-settings"):
+        synthetic.found_by("no-such-settings")
+
+
+def test_two_way_distance_of_known_tables() -> None:
+    one, other = np.array([[0, 0], [1, 1]] * 50), np.array([[0, 1], [1, 0]] * 50)
+    tables = [synthetic.two_way(codes, (2, 2)) for codes in (one, other)]
+
+    assert synthetic.distance(tables[0], tables[0]) == 0.0
+    assert synthetic.distance(*tables) == 1.0
+
+
+def test_a_generator_learns_from_the_columns_it_may_draw_and_noise_is_repeatable() -> None:
+    try:
+        known = synthetic.table_of(load("CMML", cohorts.folder()), synthetic.SEVENTEEN)
+    except CohortMissing as reason:
+        pytest.skip(str(reason))
+    again = [synthetic.learn("bayesnet-scores", known, known.data, 1.0, seed) for seed in (0, 0, 1)]
+    exact = synthetic.learn("bayesnet-tables", known, known.data, None, 0)
+
+    assert again[0].digest == again[1].digest != again[2].digest
+    assert exact.dictionary.names == synthetic.SEVENTEEN
+    assert len(known.data) == 255
+    for column, x, seen in zip(known.dictionary.columns, known.data.x.T, known.data.observed.T, strict=True):
+        numbers = column.values or (column.low, column.high)
+        assert numbers[0] - 1e-9 <= x[seen].min()
+        assert x[seen].max() <= numbers[-1] + 1e-9
+        assert set(np.round(x[seen], 9)) <= set(np.round(column.values, 9)) or not column.values
 
 
 @pytest.mark.parametrize("name", ["MDS", "CMML", "AML", "MM"])

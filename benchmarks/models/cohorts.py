@@ -1,7 +1,9 @@
 """The cohorts of the model figures: hospitals, tiers of columns, published scores.
 
 Columns are clipped to public ranges and scaled by public numbers as in `benchmarks.cohorts`, nothing is fitted. What is
-added is what only these figures need: which hospital (a number without meaning), tiers, and published scores.
+added is what only these figures need: which hospital (a number without meaning), tiers, published scores, and of the
+myeloid cohorts the public dictionary of their columns. The scores of CMML are computed here: transfusion is not known,
+so haemoglobin stands for it, and findings are read from the karyotype's text.
 
 | name   | patients                                                | hospitals | tiers                             |
 |--------|---------------------------------------------------------|-----------|-----------------------------------|
@@ -16,7 +18,7 @@ IPSS-M's own columns (Bernard 2022) are a tier of their own: refitted in each fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +28,11 @@ from numpy.typing import NDArray
 
 from benchmarks import cohorts
 from benchmarks.cohorts import CohortMissing
+from benchmarks.models.described import Described
+from harmonize.karyotype.reading import KaryotypeError, parse
 from models.data import DAYS_PER_YEAR, Float64, SurvivalData
+from models.generators.dictionary import Column, Kind
+from models.prognostic import SCORES, Patients
 
 __all__ = ["Hospitals", "columns_of", "load"]
 
@@ -34,7 +40,7 @@ SMALLEST: Final = 20  # patients of a hospital that takes part
 
 # Genes of myeloid panels beside those of `benchmarks.cohorts`, and what else a karyotype names.
 _GENES: Final = (
-    "TET2bi", "TET2other", "CUX1", "SETBP1", "DDX41", "MPL", "SH2B3", "BRCC3", "KMT2C", "CTCF", "ZBTB33", "EP300",
+    "TET2bi", "TET2other", "CUX1", "DDX41", "MPL", "SH2B3", "BRCC3", "KMT2C", "CTCF", "ZBTB33", "EP300",
     "CSNK1A1", "ARID2", "ASXL2", "GNAS", "U2AF2", "KMT2D", "KIT", "NFE2", "RAD21", "CREBBP", "SMC1A", "KDM6A", "CSF3R",
     "SUZ12", "LUC7L2", "DDX54", "MGA",
 )  # fmt: skip
@@ -64,6 +70,7 @@ class Hospitals:
         site: int64[n], hospital 0 … without meaning; all 0 where there is none.
         tiers: name → positions of its columns; each holds the ones before.
         scores: published score → float64[n], higher = earlier death, nan where it is not known.
+        columns: the dictionary of the first columns, those that a generator may draw; empty where there is none.
     """
 
     name: str
@@ -72,10 +79,16 @@ class Hospitals:
     site: NDArray[np.int64] = field(repr=False)
     tiers: Mapping[str, NDArray[np.intp]] = field(repr=False)
     scores: Mapping[str, Float64] = field(repr=False)
+    columns: tuple[Column, ...] = field(default=(), repr=False)
 
     def tier(self, name: str) -> SurvivalData:
         """The columns of one tier."""
         return columns_of(self.data, self.tiers[name])
+
+    def binary(self, width: int) -> tuple[int, ...]:
+        """Positions of the 0/1 columns among the first ones."""
+        flag = Column("flag", Kind.BINARY, (0.0, 1.0))
+        return tuple(j for j, column in enumerate(self.columns[:width]) if replace(column, name="flag") == flag)
 
 
 def columns_of(data: SurvivalData, columns: NDArray[np.intp]) -> SurvivalData:
@@ -104,7 +117,34 @@ def _mds(folder: Path) -> Hospitals:
 
 
 def _cmml(folder: Path) -> Hospitals:
-    return _myeloid("CMML", _iwgpm(folder, "CMML"))
+    table = _iwgpm(folder, "CMML")
+    whole = _myeloid("CMML", table)
+    patients = Patients(_cpss_inputs(table))
+    cpss = {title: SCORES[name].of(patients).points for name, title in _CPSS.items()}
+    return replace(whole, scores={**cpss, **whole.scores})
+
+
+_CPSS: Final = {"cpss-hb": "CPSS", "cpss-mol-hb": "CPSS-Mol"}
+_CPSS_GENES: Final = ("ASXL1", "NRAS", "SETBP1", "RUNX1")
+_FINDINGS: Final = ("normal", "minus_y", "abnormalities", "plus8", "minus7", "del7q", "complex")
+
+
+def _cpss_inputs(table: pd.DataFrame) -> dict[str, Float64]:
+    read = [_karyotype(text) for text in table["karyotype_text"]]
+    return {
+        **{name: _known(table[f"clin_{name}"]) for name in ("wbc", "hb", "bm_blast", "pb_blast")},
+        **{f"mut_{gene.lower()}": _known(table[f"mut_{gene}"]) for gene in _CPSS_GENES},
+        **{f"cyto_{name}": np.array([found.get(name, np.nan) for found in read], dtype=float) for name in _FINDINGS},
+    }
+
+
+def _karyotype(text: object) -> dict[str, float]:
+    """What is found in a karyotype; nothing where there is none to read."""
+    try:
+        features = parse(text).features if isinstance(text, str) else {}
+    except KaryotypeError:
+        return {}
+    return {name: float(value) for name, value in features.items() if value is not None}
 
 
 def _iwgpm(folder: Path, disease: str) -> pd.DataFrame:
@@ -114,7 +154,7 @@ def _iwgpm(folder: Path, disease: str) -> pd.DataFrame:
 
 
 def _myeloid(name: str, table: pd.DataFrame) -> Hospitals:
-    columns = cohorts._Columns(table)
+    columns = Described(table)
     columns.number("clin_age", 18, 95, 70, 12)
     columns.number("clin_sex_male", 0, 1, 0.5, 0.5)
     columns.flag("clin_mds_type_secondary")
@@ -132,6 +172,7 @@ def _myeloid(name: str, table: pd.DataFrame) -> Hospitals:
     cytogenetic = len(columns.names)
     for gene in (*cohorts._MDS_GENES, *_GENES):
         columns.flag(f"mut_{gene}")
+    known = tuple(columns.columns)  # the number of mutations follows from the others
     genes = [c for c in table.columns if c.startswith("mut_") and c.removeprefix("mut_") not in _DERIVED]
     table["mut_count"] = table[genes].sum(axis=1)
     columns.number("mut_count", 0, 12, 1.2, 0.6, count=True)
@@ -146,10 +187,11 @@ def _myeloid(name: str, table: pd.DataFrame) -> Hospitals:
     scores = {"IPSS-R": "score_ipssr", "IPSS-M": "score_ipssm"}
     data = _data(columns, table["out_os_years"] * DAYS_PER_YEAR, table["out_os_event"])
     site = pd.factorize(table["center"])[0].astype(np.int64)
-    return Hospitals(name, tuple(columns.names), data, site, tiers, {k: _known(table[v]) for k, v in scores.items()})
+    found = {score: _known(table[column]) for score, column in scores.items()}
+    return Hospitals(name, tuple(columns.names), data, site, tiers, found, known)
 
 
-def _ipssm(table: pd.DataFrame, columns: cohorts._Columns) -> None:
+def _ipssm(table: pd.DataFrame, columns: Described) -> None:
     """The covariates of the published IPSS-M formula, to be weighted anew."""
     gene = {name: table[f"mut_{name}"] for name in (*_IPSSM_GENES, *_IPSSM_RESIDUAL, "SF3B1")}
     five = (table["cyto_del5q"] == 1) & (table["cyto_del7"] == 0) & (table["cyto_del7q"] == 0)

@@ -18,10 +18,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from benchmarks.dp.settings import Way, disease
+from benchmarks.dp.settings import Disease, Way, disease
 from benchmarks.models.network import Settings
 
-__all__ = ["DEEPSURV", "FOUND", "LOCAL", "PRIVATE", "linear", "of_disease"]
+__all__ = ["DEEPSURV", "FOUND", "LOCAL", "PRIVATE", "constants_of", "linear", "of_disease"]
 
 DEEPSURV: Final = Settings(
     hidden=16,
@@ -77,9 +77,18 @@ FOUND: Final[dict[str, Any]] = {
 }
 
 
+_LIKE: Final = {"CMML": "MDS"}
+"""Of a disease that is another one's neighbour: survival of CMML is two to three years as well."""
+
+
+def constants_of(cohort: str) -> Disease:
+    """Return time grid and hazard of a cohort's disease."""
+    return disease(_LIKE.get(cohort, cohort))
+
+
 def of_disease(cohort: str) -> Settings:
     """Return `DEEPSURV` with a cohort's time grid and hazard, and with the penalties that other cohorts chose."""
-    known = disease(cohort)
+    known = constants_of(cohort)
     linear_penalty, hidden_penalty = _ELSEWHERE.get(cohort, (DEEPSURV.linear_penalty, DEEPSURV.hidden_penalty))
     return replace(
         DEEPSURV,

@@ -9,8 +9,10 @@ a range can never show that one patient has it.
 | ordinal    | one of a short list of numbers       | the numbers                              |
 | continuous | a number between public bounds       | coarse bins; each of them is cut finer   |
 
-Every column has one more level, the last: not observed. Follow-up is a column of its own, `OUTCOME`: died in interval
-k of the grid (K levels), was last seen alive in it (K levels), or lived past the horizon (1 level).
+A continuous column whose lowest number is one that many patients have (no blasts, no mutated share) has a bin for it
+alone, `ATOM` wide. Every column has one more level, the last: not observed. Follow-up is a column of its own,
+`OUTCOME`: died in interval k of the grid (K levels), was last seen alive in it (K levels), or lived past the horizon (1
+level).
 """
 
 from __future__ import annotations
@@ -33,13 +35,15 @@ from harmonize.profile import CodeVariable, CytogeneticVariable, Profile, Scalar
 from models.data import INPUT_BOUND, SHORTEST_DURATION, Bool, Float64, SurvivalData
 from models.errors import ConfigError, MisuseError
 
-__all__ = ["OUTCOME", "Codes", "Column", "Dictionary", "Kind", "of_profile"]
+__all__ = ["ATOM", "OUTCOME", "Codes", "Column", "Dictionary", "Kind", "continuous", "of_profile"]
 
 Codes = NDArray[np.int64]
 
 OUTCOME: Final = "outcome"
 FINER: Final = 4  # fine bins of one coarse bin
 LONGEST_LIST: Final = 12  # numbers of an ordinal column
+ATOM: Final = 1e-6
+"""Width of a bin that stands for one number, the lowest; the profile rounds it away."""
 _COARSE: Final = (-1.5, -0.75, 0.0, 0.75, 1.5)  # spreads from the centre: about equal shares of a bell curve
 _TAIL: Final = 1.5  # spreads: how far the outermost coarse bins are cut finely
 
@@ -108,7 +112,7 @@ class Column:
             first = k == 0 and b - a > _TAIL
             last = k == len(whole) - 2 and b - a > _TAIL and not first
             start, stop = (b - _TAIL if first else a), (a + _TAIL if last else b)
-            pieces = FINER - (first or last)
+            pieces = 1 if b - a <= 2 * ATOM else FINER - (first or last)
             if first:
                 out.append(start)
             out += [start + (stop - start) * j / pieces for j in range(1, pieces)]
@@ -262,8 +266,21 @@ def _column(variable: Scalar) -> Column:
         values = tuple(sorted({float(v) for v in scaled(np.array(listed), variable.scale)}))
         return Column(variable.name, Kind.BINARY if len(values) == 2 else Kind.ORDINAL, values)
     low, high = (float(v) for v in scaled(np.array([float(v) for v in variable.scale.clip]), variable.scale))
+    return continuous(variable.name, low, high, atom=float(variable.scale.clip[0]) == 0.0)
+
+
+def continuous(name: str, low: float, high: float, *, atom: bool) -> Column:
+    """A continuous column with coarse bins of about equal shares.
+
+    Args:
+        name: of the variable.
+        low: public lower bound, scaled; cut to ±`INPUT_BOUND`.
+        high: the upper one.
+        atom: whether the lowest number is one that many patients have: then it is a bin of its own.
+    """
     low, high = max(low, -INPUT_BOUND), min(high, INPUT_BOUND)
-    return Column(variable.name, Kind.CONTINUOUS, low=low, high=high, edges=tuple(e for e in _COARSE if low < e < high))
+    edges = tuple(edge for edge in _COARSE if low + 2 * ATOM < edge < high)
+    return Column(name, Kind.CONTINUOUS, low=low, high=high, edges=(low + ATOM, *edges) if atom else edges)
 
 
 def _listed(variable: Scalar) -> list[float]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harmonize import profile as profiles
 from models.data import SurvivalData
 from models.errors import ConfigError, MisuseError
-from models.generators.dictionary import Column, Dictionary, Kind, of_profile
+from models.generators.dictionary import Column, Dictionary, Kind, continuous, of_profile
 from tests.models.generators.cohorts import COLUMNS, DICTIONARY, GRID, cohort
 
 NUMBERS = st.floats(-12, 12) | st.sampled_from([np.nan, np.inf, -np.inf])
@@ -79,3 +79,16 @@ def test_other_data_and_unknown_columns_are_refused() -> None:
         DICTIONARY.subset(["age", "sex"])
     with pytest.raises(ConfigError, match="grid"):
         Dictionary(COLUMNS, (1.0, 2.0))
+
+
+def test_the_lowest_number_has_a_bin_of_its_own() -> None:
+    column = continuous("blasts", -1.0, 5.0, atom=True)
+    x = np.array([-1.0, -1.0, -0.99, 0.4])
+
+    assert column.codes(x, np.ones(4, dtype=bool)).tolist()[:2] == [0, 0]
+    assert column.codes(x, np.ones(4, dtype=bool)).min(initial=9, where=[False, False, True, True]) > 0
+    assert column.fine_codes(x, np.ones(4, dtype=bool)).tolist()[:3] == [0, 0, 1]
+    assert (column.coarse_of_fine == 0).sum() == 1
+    by_name = {each.name: each for each in of_profile(profiles.load("mds"), GRID).columns}
+    assert by_name["pb_blast"].edges[0] == pytest.approx(by_name["pb_blast"].low + 1e-6)
+    assert by_name["age"].edges[0] == -1.5
