@@ -62,7 +62,8 @@ class Covariate:
     @property
     def largest_variance(self) -> float:
         """No variable inside these bounds has a larger one (Popoviciu)."""
-        return (self.high - self.low) ** 2 / 4.0
+        width = self.high - self.low
+        return width * width / 4.0
 
     def variance(self, mean: float, moment: float) -> float:
         """Variance that a released second central moment is taken to mean, inside public bounds."""

@@ -80,11 +80,12 @@ class SurvivalModel:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of network and imputation ‖ params ‖ factors (float64 little-endian).
+        """Hex SHA-256 of network, features, grid and imputation ‖ params ‖ factors (float64 little-endian).
 
         Equal at all sites, whatever their CPU.
         """
-        parts: list[object] = [self.network.learner, self.network.to_json()]
+        grid = [float(edge).hex() for edge in self.grid]
+        parts: list[object] = [self.network.learner, self.network.to_json(), list(self.features), grid]
         if self.imputation is not None:
             parts.append(self.imputation.digest)
         form = json.dumps(parts, sort_keys=True, separators=(",", ":"))

@@ -40,6 +40,8 @@ from nodes.results import Released
 from nodes.study import Study
 
 _PROBE_ROWS = 64
+_TWINNED = ("cox", "deepsurv")
+"""Learners that the overfitted twin has the form of. Of others the attack is not shown to find a leak: no pass."""
 
 Model = SurvivalModel | StoredGenerator
 
@@ -53,12 +55,15 @@ class SelfCheck:
 
 
 class _FirstContribution:
-    """A `SecureSum` that looks at the first clipped sum and releases nothing."""
+    """A `SecureSum` that looks at the first clipped sum of a kind; whatever comes before it is answered by zeros."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         self.value: Float64 = np.zeros(0)
+        self._kind = kind
 
     def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
+        if query.kind != self._kind and not self.value.size:
+            return np.zeros(query.length)
         if not self.value.size:
             self.value = np.array(contribution())
         raise UploadsExhausted(query.kind)
@@ -91,18 +96,17 @@ def _probe(study: Study, model: Model) -> Sensitivity:
 
 
 def _probe_counting(study: Study, model: StoredGenerator) -> Sensitivity:
-    """What an extreme patient moves in the first sum of a generator: invented ones, drawn from the generator itself."""
-    spec = plans.generator_spec(study)
-    first = spec.schedule()[0]
+    """What an extreme patient moves in the main sum of a generator: invented ones, drawn from the generator itself."""
+    spec, stage = plans.generator_spec(study), plans.main_stage(study)
 
     def contribution(data: SurvivalData) -> Float64:
-        seen = _FirstContribution()
+        seen = _FirstContribution(stage.kind)
         spec.run(data, seen)
         return seen.value
 
     seed = int.from_bytes(study.digest()[:6], "big")
     invented = model.draw(_PROBE_ROWS, np.random.Generator(np.random.PCG64(seed)))
-    return probe(contribution, extreme_neighbours(invented, spec.dictionary.grid[-1]), first.sensitivity)
+    return probe(contribution, extreme_neighbours(invented, spec.dictionary.grid[-1]), stage.sensitivity)
 
 
 def _probe_training(study: Study, model: SurvivalModel) -> Sensitivity:
@@ -110,7 +114,7 @@ def _probe_training(study: Study, model: SurvivalModel) -> Sensitivity:
     spec = replace(spec_of(study), sampling_probability=1.0)
 
     def contribution(data: SurvivalData) -> Float64:
-        seen = _FirstContribution()
+        seen = _FirstContribution("gradient")
         fit(
             spec.preset,
             len(spec.features),
@@ -141,15 +145,21 @@ def attack_locally(study: Study, model: Model, cohort: Cohort) -> membership.Loc
     others = max(10, plan.rows - len(cohort.train))
     # As above: invented patients from a public seed, the same in every run.
     rest = draw(plan.dictionary, model, others, np.random.Generator(np.random.PCG64(seed)))
+    # Shadows learn from what the model learned from: completed records, if it completes any.
+    completed = model.imputation.of if model.imputation is not None else _as_they_are
     return membership.attack(
         model,
-        cohort.train,
-        cohort.holdout,
+        completed(cohort.train),
+        completed(cohort.holdout),
         cohort.train_pids,
         Recipe.of(Preset.from_json(study.learning.preset)),
         seed=seed,
-        rest=rest,
+        rest=completed(rest),
     )
+
+
+def _as_they_are(data: SurvivalData) -> SurvivalData:
+    return data
 
 
 def claims(study: Study) -> tuple[Claim, ...]:
@@ -170,8 +180,9 @@ def releasable(
     if isinstance(model, SurvivalModel):
         references = build(reference_plan(study), model)
         attack = decode_attack(study, released.attack, policy.alpha)
-        control = positive_control(references, model, ScoreBins(), alpha=policy.alpha)
-    grid = model.grid if isinstance(model, SurvivalModel) else model.dictionary.grid
+        if model.network.learner in _TWINNED:
+            control = positive_control(references, model, ScoreBins(), alpha=policy.alpha)
+    grid = model.grid if isinstance(model, SurvivalModel) else model.dictionary.fine.grid
     return ReleasableEvidence(
         claims=claims(study),
         ledger=examine(accounts.history, run=study.run_id.hex(), delta=study.privacy.delta),

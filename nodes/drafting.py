@@ -157,6 +157,8 @@ def _learning(
     learner, settings = preset
     if imputation is not None:
         raise StudyInvalid(f"a generator ({learner}) learns what is missing as it is: leave imputation out")
+    if terms.sampling_probability != 1:
+        raise StudyInvalid(f"a generator ({learner}) reads all patients in every sum: leave sampling out")
     spec = _probe(learner, settings.sized(terms.declared_patients), profile, terms.patient_cap, seed)
     return Learning(spec.to_json(), features, base64.b64encode(spec.weights).decode(), imputation)
 

@@ -147,9 +147,9 @@ def wanted(study: Study) -> tuple[Query, ...]:
 
 
 def declared_patients(study: Study) -> int:
-    """Training patients as a person declared them, for the check of δ; of a generator the cap of one site."""
+    """Training patients as a person declared them, for the check of δ; of a generator the caps of all sites."""
     if is_generator(study):
-        return study.privacy.patient_cap
+        return study.privacy.patient_cap * len(study.sites)
     spec = spec_of(study)
     return math.ceil(spec.preset.normaliser / spec.sampling_probability)
 

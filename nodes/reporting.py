@@ -290,8 +290,10 @@ def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.
 
 
 def scores(released: Released) -> tuple[data.ReleasedScore, ...]:
-    """Released evaluation as the report prints it."""
-    lines = []
+    """Released evaluation as the report prints it; nothing for a study that asks for none."""
+    lines: list[data.ReleasedScore] = []
+    if not released.evaluation:
+        return ()
     concordance = released.evaluation.get("concordance")
     name = "C-index (within hospitals)"
     if isinstance(concordance, dict):

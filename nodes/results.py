@@ -22,14 +22,13 @@ from secagg.manifest import Noise
 MODEL = "model.safetensors"
 RELEASED = "released.json"
 
-_COMMON_LIMITS = (
-    "Learned from the patients of the hospitals named, under their treatment of the time; no medical device.",
-    "Differential privacy blurs effects that few patients carry.",
-)
+_ORIGIN = "Learned from the patients of the hospitals named, under their treatment of the time; no medical device."
+_BLURRED = "Differential privacy blurs effects that few patients carry."
+_EXACT = "Exact sums of the patients are inside. Treat this file, and what is made of it, like their data."
 _LIMITS = {
     False: ("Survival is not predicted beyond the horizon.",),
     True: (
-        "Synthetic patients are nobody: they show what is common, and must not be read as evidence on a treatment.",
+        "Synthetic patients must not be read as evidence on a treatment.",
         "What depends on more columns at a time than the learner looks at is lost.",
     ),
 }
@@ -111,7 +110,11 @@ def _card(finished: Finished) -> dict[str, object]:
         "transcript": finished.transcript,
         "metrics": finished.left.evaluation,
         "intended_use": study.purpose,
-        "limits": [*_COMMON_LIMITS, *_LIMITS[plans.is_generator(study)]],
+        "limits": [
+            _ORIGIN,
+            _EXACT if study.privacy.noise is Noise.NONE else _BLURRED,
+            *_LIMITS[plans.is_generator(study)],
+        ],
         "privacy": privacy_of(study),
         "software": tool(),
     }

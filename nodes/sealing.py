@@ -147,8 +147,10 @@ def check(model: Opened, runs: Path | None, today: dt.date) -> tuple[str, ...]:
         statement = _statement(path, beside=folder == folders[0])
         if statement is None or not _about(statement, model, beside=folder == folders[0]):
             continue
-        certified = True
-        said |= dict.fromkeys(_notices(statement, today))
+        notices = dict.fromkeys(_notices(statement, today))  # a sealed model is sealed in any file
+        if _of_file(statement, model):
+            certified = True
+            said |= notices
     if not certified:
         return ("not certified: no audit of this model is known here",)
     return tuple(said)
@@ -264,10 +266,14 @@ def _statement(path: Path, *, beside: bool) -> _Statement | None:
         return None
 
 
+def _of_file(statement: _Statement, model: Opened) -> bool:
+    return any(subject.digest.get("sha256") == model.sha256 for subject in statement.subject)
+
+
 def _about(statement: _Statement, model: Opened, *, beside: bool) -> bool:
-    same_file = any(subject.digest.get("sha256") == model.sha256 for subject in statement.subject)
-    same = same_file or statement.predicate.facts.model_digest == model.digest
-    if beside and not same:
+    """Whether a certificate speaks of this file or of its weights; beside the file it must be of the very file."""
+    same = _of_file(statement, model) or statement.predicate.facts.model_digest == model.digest
+    if beside and not _of_file(statement, model):
         raise Sealed(
             f"{model.path}: the certificate beside it is of another file; put the certified model back, or move this "
             "one into a folder of its own"

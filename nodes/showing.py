@@ -53,7 +53,10 @@ def terms(study: Study) -> Iterator[str]:
     yield f"learns: {plans.title(study)}"
     if study.learning.preset.get("learner") == "ctgan":
         yield BANNER
-    yield from imputing.summary(study.learning.imputation)
+    if plans.is_generator(study):
+        yield "gaps: not observed is a level of every column; how often it occurs is released and paid for"
+    else:
+        yield from imputing.summary(study.learning.imputation)
     yield f"mode {federation.mode}: {_MODES[federation.mode].format(least=study.fewest_in_a_sum, n=n)}"
     if noise is Noise.DISTRIBUTED:
         yield f"noise: the shares of {study.manifest().honest(n)} honest hospitals are counted on"

@@ -28,6 +28,7 @@ __all__ = ["Asked", "Drawn", "draw", "export", "opened", "protection"]
 SYSTEM: Final = "urn:haemfed:synthetic"
 SIDECAR: Final = "provenance.json"
 _VECTORS: Final = 1 << 27  # numbers of feature vectors in one table
+_LARGEST_EPSILON = 1e6  # a card that states more states nothing
 _PROTECTED: Final = "differentially private"
 _UNPROTECTED: Final = f"not {_PROTECTED}"
 
@@ -108,10 +109,11 @@ def protection(card: Mapping[str, Any]) -> str:
     privacy = card.get("privacy")
     stated = privacy.get("protection") if isinstance(privacy, dict) else None
     said = stated if isinstance(stated, str) and stated.isprintable() else ""
-    if not isinstance(privacy, dict) or not isinstance(privacy.get("epsilon"), int | float):
+    numbers = [privacy.get(key) for key in ("epsilon", "delta")] if isinstance(privacy, dict) else []
+    if not isinstance(privacy, dict) or not all(type(n) in (int, float) and 0 <= n < _LARGEST_EPSILON for n in numbers):
         return said if said.startswith(_UNPROTECTED) else _UNPROTECTED
-    parts = [f"{_PROTECTED}: ε = {privacy['epsilon']:.3g} at δ = {privacy.get('delta', 0.0):g}"]
-    parts += [str(privacy[key]) for key in ("unit", "against") if isinstance(privacy.get(key), str)]
+    parts = [f"{_PROTECTED}: ε = {numbers[0]:.3g} at δ = {numbers[1]:g}"]
+    parts += [word for key in ("unit", "against") if isinstance(word := privacy.get(key), str) and word.isprintable()]
     return "; ".join([*parts, *filter(None, [said.removeprefix(f"{_PROTECTED}: ")])])
 
 

@@ -40,7 +40,8 @@ __all__ = ["ATOM", "OUTCOME", "Codes", "Column", "Dictionary", "Kind", "continuo
 Codes = NDArray[np.int64]
 
 OUTCOME: Final = "outcome"
-FINER: Final = 4  # fine bins of one coarse bin
+FINER: Final = 4  # fine bins of one coarse bin of a column
+MOMENTS: Final = 3  # fine intervals of one interval of follow-up: what is released of it changes monthly, not faster
 LONGEST_LIST: Final = 12  # numbers of an ordinal column
 ATOM: Final = 1e-6
 """Width of a bin that stands for one number, the lowest; the profile rounds it away."""
@@ -228,10 +229,10 @@ class Dictionary:
 
     @cached_property
     def fine(self) -> Dictionary:
-        """The same columns over a grid with `FINER` intervals in each of this one's."""
+        """The same columns over a grid with `MOMENTS` intervals in each of this one's."""
         grid: list[float] = [0.0]
         for a, b in pairwise(self.grid):
-            grid += [a + (b - a) * j / FINER for j in range(1, FINER)] + [b]
+            grid += [a + (b - a) * j / MOMENTS for j in range(1, MOMENTS)] + [b]
         return Dictionary(self.columns, tuple(grid))
 
     def subset(self, names: Sequence[str]) -> Dictionary:

@@ -38,7 +38,7 @@ class Frequencies:
     Args:
         dictionary: of the table.
         tables: one per column, float64[fine_bins + 1] (the last: not observed), each adding up to 1; then follow-up on
-            `dictionary.fine`'s grid, float64[2·FINER·K + 1].
+            `dictionary.fine`'s grid, float64[2·MOMENTS·K + 1].
         patients: released number of patients, at least 1.
 
     Raises:
@@ -57,11 +57,13 @@ class Frequencies:
         frozen = []
         for table in self.tables:
             array = np.array(table, dtype=np.float64)
-            if not np.all(np.isfinite(array)) or array.min() < 0 or abs(array.sum() - 1) > 1e-6:
-                raise MisuseError("frequencies are numbers from 0 to 1 that add up to 1")
+            if not np.all(np.isfinite(array)) or array.min() <= 0 or abs(array.sum() - 1) > 1e-6:
+                raise MisuseError("frequencies are numbers above 0 that add up to 1")
             array.flags.writeable = False
             frozen.append(array)
         object.__setattr__(self, "tables", tuple(frozen))
+        if not 1 <= self.patients < math.inf:
+            raise MisuseError("frequencies are of at least one patient")
 
     @cached_property
     def digest(self) -> str:

@@ -121,7 +121,7 @@ class GeneratorSpec:
         noise_inflation: ≥ 1, see `models.plan.Spec`.
 
     Raises:
-        ConfigError: a value is missing or out of range.
+        ConfigError: a value is missing or out of range, or a package that the learner needs.
     """
 
     learner: str
@@ -139,6 +139,8 @@ class GeneratorSpec:
             raise ConfigError(f"initial weights have {len(self.weights)} bytes, {self.learner} needs {wanted}")
         if not self.noise_inflation >= 1:
             raise ConfigError("noise_inflation is at least 1")
+        if ready := getattr(_learner(self.learner), "ready", None):
+            ready()  # what training needs is there: asked before anybody signs
         self.schedule()
 
     @classmethod

@@ -24,7 +24,11 @@ def show(model: ModelArgument) -> None:
     found = opened(model)
     columns = found.generator.dictionary.columns
     out.print(f"{model.name}: {found.generator.learner}, digest {found.generator.digest}", markup=False, soft_wrap=True)
-    out.print(f"profile {found.profile.profile} {found.profile.version}; {protection(found.card)}", soft_wrap=True)
+    out.print(
+        f"profile {found.profile.profile} {found.profile.version}; {protection(found.card)}",
+        markup=False,
+        soft_wrap=True,
+    )
     table = Table("variable", "kind", "levels")
     for column in columns:
         table.add_row(column.name, str(column.kind), str(column.bins))

@@ -217,3 +217,11 @@ def test_a_card_must_be_complete_json() -> None:
         to_bytes(model(), CARD | {"metrics": float("nan")})
     with pytest.raises(MisuseError, match="JSON"):
         to_bytes(model(), CARD | {"metrics": {1, 2}})
+
+
+def test_other_names_or_another_grid_are_an_edited_file() -> None:
+    original = to_bytes(model(), CARD)
+    for old, new in ((b'\\"age\\"', b'\\"agf\\"'), (b"1826.25", b"1826.75")):
+        assert old in original
+        with pytest.raises(ArtefactError, match="edited"):
+            from_bytes(original.replace(old, new, 1))

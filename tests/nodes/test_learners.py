@@ -1,6 +1,8 @@
 """Studies of every learner, in one process through real doors: drafted, checked, run, equal at every site."""
 
+import sys
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -79,3 +81,23 @@ def test_a_generator_study_with_other_settings_is_refused_before_anybody_signs()
 
     with pytest.raises(StudyInvalid, match="parents"):
         check_plan(other)
+
+
+def test_a_generator_reads_everybody_and_completes_nobody() -> None:
+    with pytest.raises(StudyInvalid, match="leave sampling out"):
+        drafted(Terms(budget="RDP", order=8, sampling_probability=0.5), "bayesnet-scores")
+
+
+def test_a_missing_package_is_named_before_anybody_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, _ = drafted(Terms(), "ctgan-private")
+    monkeypatch.setitem(sys.modules, "ctgan.synthesizers.ctgan", None)
+
+    with pytest.raises(StudyInvalid, match=r"haemfed\[ctgan\]"):
+        check_plan(study)
+
+
+def test_released_follow_up_changes_no_faster_than_the_policies_allow() -> None:
+    study, _ = drafted(Terms(), "bayesnet-scores")
+    grid = plans.generator_spec(study).dictionary.fine.grid
+
+    assert min(b - a for a, b in pairwise(grid)) >= 30

@@ -26,7 +26,7 @@ from models.data import Float64
 from models.errors import MisuseError
 from models.generators.bayesnet.arithmetic import margin, nearest_counts
 from models.generators.bayesnet.arithmetic import total as added
-from models.generators.dictionary import FINER, Codes, Dictionary, Kind
+from models.generators.dictionary import MOMENTS, Codes, Dictionary, Kind
 from models.generators.oneway import PSEUDO_COUNT, Frequencies
 
 __all__ = ["Coding", "Products", "Summary", "coarse"]
@@ -42,7 +42,7 @@ def coarse(frequencies: Frequencies) -> tuple[Float64, ...]:
     """Frequencies of the coarse levels of all columns, `OUTCOME` last; float64[levels] each."""
     out = [frequencies.coarse(j) for j in range(len(frequencies.dictionary.columns))]
     fine = frequencies.tables[-1]
-    return (*out, np.append(margin(fine[:-1].reshape(-1, FINER), (0,)), fine[-1]))
+    return (*out, np.append(margin(fine[:-1].reshape(-1, MOMENTS), (0,)), fine[-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +208,9 @@ class Products:
         for j, (before, weight) in enumerate(zip(coding.margins, coding.weights, strict=True)):
             moved = total[start : start + len(before)] / (weight * np.sqrt(self.balance))
             start += len(before)
-            own = (noise_sd / (weight * np.sqrt(self.balance))) ** 2 + _LEAST
-            early = coding.noise_sd**2 * self._pieces(j) + _LEAST
+            deviation = noise_sd / (weight * np.sqrt(self.balance))
+            own = deviation * deviation + _LEAST
+            early = coding.noise_sd * coding.noise_sd * self._pieces(j) + _LEAST
             counts = nearest_counts(before * patients + moved * (early / (early + own)), patients) + PSEUDO_COUNT
             margins.append(counts / added(counts))
         means = np.array([added(m * s) for m, s in zip(margins, coding.scores, strict=True)])
@@ -228,7 +229,7 @@ class Products:
     def _pieces(self, column: int) -> Float64:
         """How many fine counts add up to each level's."""
         if column == len(self.dictionary.columns):
-            return np.append(np.full(2 * self.dictionary.intervals, float(FINER)), 1.0)
+            return np.append(np.full(2 * self.dictionary.intervals, float(MOMENTS)), 1.0)
         which = self.dictionary.columns[column]
         return np.append(np.bincount(which.coarse_of_fine, minlength=which.bins).astype(np.float64), 1.0)
 

@@ -18,6 +18,17 @@ draws needs neither that nor torch.
 from models.generators.ctgan.interchange import to_ctgan
 from models.generators.ctgan.model import CTGAN
 from models.generators.ctgan.settings import BANNER, OPEN, PRIVATE, Settings, schedule
-from models.generators.ctgan.training import initial_weights, train
+from models.generators.ctgan.training import initial_weights, ready, train
 
-__all__ = ["BANNER", "CTGAN", "OPEN", "PRIVATE", "Settings", "initial_weights", "schedule", "to_ctgan", "train"]
+__all__ = [
+    "BANNER",
+    "CTGAN",
+    "OPEN",
+    "PRIVATE",
+    "Settings",
+    "initial_weights",
+    "ready",
+    "schedule",
+    "to_ctgan",
+    "train",
+]

@@ -199,7 +199,7 @@ class CTGAN:
         tables = tuple(np.split(_vector("frequencies", tensors, sum(fine)), np.cumsum(fine)[:-1]))
         parts = np.split(_vector("statistics", tensors, 2 * sum(units)), np.cumsum([2 * u for u in units])[:-1])
         statistics = tuple(part.reshape(2, -1) for part in parts)
-        params = _vector("params", tensors, len(tensors["params"]))
+        params = _vector("params", tensors, tensors["params"].size)
         return cls(Frequencies(dictionary, tables, float(patients)), latent, units, params, statistics)
 
 

@@ -37,6 +37,17 @@ def initial_weights(settings: Settings, dictionary: Dictionary, seed: bytes) -> 
     return form_of(settings, dictionary).start(seed).astype("<f8").tobytes()
 
 
+def ready() -> None:
+    """Refuse where training could not begin: before anything is signed or reserved.
+
+    Raises:
+        ConfigError: the package ctgan is not installed.
+    """
+    from models.generators.ctgan.adversaries import require  # noqa: PLC0415 - as in train
+
+    require()
+
+
 def train(
     settings: Settings,
     dictionary: Dictionary,
