@@ -109,12 +109,20 @@ def protection(card: Mapping[str, Any]) -> str:
     privacy = card.get("privacy")
     stated = privacy.get("protection") if isinstance(privacy, dict) else None
     said = stated if isinstance(stated, str) and stated.isprintable() else ""
-    numbers = [privacy.get(key) for key in ("epsilon", "delta")] if isinstance(privacy, dict) else []
-    if not isinstance(privacy, dict) or not all(type(n) in (int, float) and 0 <= n < _LARGEST_EPSILON for n in numbers):
+    epsilon, delta = (_stated(privacy, key) for key in ("epsilon", "delta"))
+    if not isinstance(privacy, dict) or epsilon is None or delta is None:
         return said if said.startswith(_UNPROTECTED) else _UNPROTECTED
-    parts = [f"{_PROTECTED}: ε = {numbers[0]:.3g} at δ = {numbers[1]:g}"]
+    parts = [f"{_PROTECTED}: ε = {epsilon:.3g} at δ = {delta:g}"]
     parts += [word for key in ("unit", "against") if isinstance(word := privacy.get(key), str) and word.isprintable()]
     return "; ".join([*parts, *filter(None, [said.removeprefix(f"{_PROTECTED}: ")])])
+
+
+def _stated(privacy: object, key: str) -> float | None:
+    """A number of a card, if it is one that can be meant."""
+    found = privacy.get(key) if isinstance(privacy, dict) else None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < _LARGEST_EPSILON:
+        return None
+    return float(found)
 
 
 def draw(model: Model, asked: Asked, target: Path, *, force: bool = False) -> Drawn:
