@@ -17,7 +17,7 @@ from harmonize.profile import CodeVariable, Profile, load
 from harmonize.table import Table
 from models.prognostic import SCORES
 from nodes import scoring
-from nodes.cli import options
+from nodes.cli import options, terminal
 from nodes.cli.score import app
 from nodes.errors import ConfigError, DataProblem, NodeError, StorageProblem
 from nodes.places import Places
@@ -72,7 +72,7 @@ Score = Callable[..., str]
 
 @pytest.fixture
 def score(hospital: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(terminal.out, "_width", 400)  # it took the terminal's when it was imported
 
     def call(*arguments: object) -> str:
         config = ["--config", str(hospital / "site.toml")] if arguments[0] == "run" else []
