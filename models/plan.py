@@ -19,6 +19,7 @@ from dp.rows import clipped_rows
 from dp.sampling import FULL_BATCH, Poisson, Sampler
 from models import calibration, concordance, imputation, recalibration
 from models.completion import Completion
+from models.constants import canonical
 from models.data import SurvivalData
 from models.errors import ConfigError, MisuseError
 from models.evaluation import Evaluation
@@ -26,7 +27,7 @@ from models.gaussian import JointNormal
 from models.imputation import Imputation
 from models.networks import parameter_count
 from models.predict import SurvivalModel
-from models.presets import Preset, canonical
+from models.presets import Preset
 from models.training import Trained, fit
 
 KINDS = ("gradient", "breslow", "concordance", "calibration")

@@ -7,15 +7,14 @@ was chosen: `benchmarks/choose_preset.py`, its table in `benchmarks/results/pres
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
+from models.constants import Constants
 from models.errors import ConfigError
 from models.networks import FusedBlocks, Hazards, LatentWeibull, Network
 
@@ -24,7 +23,7 @@ LEARNERS: Final = ("cox", "deepsurv", "savae", "fusion")
 
 
 @dataclass(frozen=True)
-class Preset:
+class Preset(Constants):
     """Everything about a model and its training that is the same for all hospitals.
 
     Args:
@@ -183,67 +182,9 @@ class Preset:
             return replace(self, binary=binary)
         return replace(self, blocks=blocks, vectors=vectors) if self.learner == "fusion" else self
 
-    def to_json(self) -> dict[str, object]:
-        """All fields as JSON values, for the study."""
-        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, object]) -> Preset:
-        """Read a preset out of a study.
-
-        Raises:
-            ConfigError: a field is missing, unknown or of another type.
-        """
-        names = {f.name for f in fields(cls)}
-        if set(body) != names:
-            raise ConfigError(f"preset needs exactly the fields {', '.join(sorted(names))}")
-        values: dict[str, object] = {}
-        for f in fields(cls):
-            values[f.name] = _typed(f.name, str(f.type), body[f.name])
-        return cls(**values)  # type: ignore[arg-type]  # each value was checked against its field just above
-
-    def digest(self) -> bytes:
-        """SHA-256 over the canonical bytes of all fields."""
-        return hashlib.sha256(canonical(self.to_json())).digest()
-
-
-def canonical(body: Mapping[str, object]) -> bytes:
-    """Bytes of a flat mapping: JSON with sorted keys, floats as exact hexadecimal strings."""
-
-    def exact(value: object) -> object:
-        if isinstance(value, float):
-            return value.hex()
-        if isinstance(value, list | tuple):
-            return [exact(v) for v in value]
-        return value
-
-    return json.dumps(
-        {key: exact(value) for key, value in body.items()},
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=True,
-    ).encode()
-
 
 def _rises(values: tuple[float, ...]) -> bool:
     return all(a < b for a, b in pairwise(values))
-
-
-def _typed(name: str, kind: str, value: object) -> object:
-    numbers = isinstance(value, list | tuple) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in value
-    )
-    if kind == "str" and isinstance(value, str):
-        return value
-    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind == "tuple[float, ...]" and numbers and isinstance(value, list | tuple):
-        return tuple(float(v) for v in value)
-    if kind == "tuple[int, ...]" and isinstance(value, list | tuple) and all(type(v) is int for v in value):
-        return tuple(value)
-    raise ConfigError(f"preset field {name!r} must be of type {kind}")
 
 
 _AML = Preset(

@@ -37,11 +37,12 @@ from dp.optimizer import Adam, Momentum, PublicUpdate
 from dp.queries import ACCOUNT_OF, Float64, Query, SecureSum
 from models.algorithms.local import LocalNoise, cut, step_multiplier
 from models.algorithms.protection import KIND, WORDS, require_own_noise
+from models.constants import canonical
 from models.data import SurvivalData
 from models.deepsurv import flat, pour
 from models.errors import ConfigError, MisuseError
 from models.learners import Trainable, trainable
-from models.presets import Preset, canonical
+from models.presets import Preset
 from models.training import Trained, model_digest
 from secagg.manifest import Noise
 

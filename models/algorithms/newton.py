@@ -28,12 +28,13 @@ from dp.queries import Query, SecureSum
 from models import recalibration
 from models.algorithms.partial import PartialLikelihood, Pieces
 from models.algorithms.protection import WORDS, require_exact
+from models.constants import canonical
 from models.data import Float64, SurvivalData
 from models.errors import ConfigError, MisuseError
 from models.gaussian import inverse
 from models.networks import Hazards
 from models.predict import SurvivalModel
-from models.presets import Preset, canonical
+from models.presets import Preset
 from models.training import Trained, model_digest
 from secagg.manifest import Noise
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 from dp.queries import Query
+from models.constants import Constants
 from models.errors import ConfigError
 from models.generators.bayesnet.families import Families, pairs
 from models.generators.bayesnet.scores import Products
 from models.generators.dictionary import Dictionary
 from models.generators.oneway import OneWay
-from models.presets import canonical
 
 __all__ = ["SCORES", "TABLES", "Scheme", "Settings", "schedule"]
 
@@ -44,7 +43,7 @@ class Scheme(StrEnum):
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Constants):
     """Everything about a network's learning that is the same for all hospitals.
 
     Args:
@@ -100,37 +99,6 @@ class Settings:
     def sized(self, declared_patients: float) -> Settings:  # noqa: ARG002 - as other learners
         """These settings: counts divide by themselves, and no public number of patients is needed."""
         return self
-
-    def to_json(self) -> dict[str, object]:
-        """All fields as JSON values, for the study."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, object]) -> Settings:
-        """Read settings out of a study.
-
-        Raises:
-            ConfigError: a field is missing, unknown or of another type.
-        """
-        names = {f.name for f in fields(cls)}
-        if set(body) != names:
-            raise ConfigError(f"settings need exactly the fields {', '.join(sorted(names))}")
-        return cls(**{f.name: _typed(f.name, str(f.type), body[f.name]) for f in fields(cls)})  # type: ignore[arg-type]
-
-    def digest(self) -> bytes:
-        """SHA-256 over the canonical bytes of all fields."""
-        return hashlib.sha256(canonical(self.to_json())).digest()
-
-
-def _typed(name: str, kind: str, value: object) -> str | int | float:
-    if kind == "str" and isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if kind == "float":
-            return float(value)
-        if kind == "int" and isinstance(value, int):
-            return value
-    raise ConfigError(f"settings field {name!r} must be of type {kind}")
 
 
 TABLES: Final = Settings("bayesnet-tables", "tables", 3, 1024, 6, 0.25, 1.0, 0.7, 1.4, 2.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -15,12 +14,13 @@ from dp.events import ACCOUNT_OF
 from dp.queries import Query
 from dp.releases.mixture import Mixture, MixtureStatistics
 from models import portable
+from models.constants import Constants
 from models.errors import ConfigError
 from models.generators.dictionary import Dictionary
 from models.generators.oneway import OneWay
 from models.generators.vaebgm.coding import Answers
 from models.generators.vaebgm.form import Form
-from models.presets import UPDATES, canonical
+from models.presets import UPDATES
 
 __all__ = ["OPEN", "PRIVATE", "Settings", "form_of", "schedule", "start_of"]
 
@@ -33,7 +33,7 @@ _SHARES: Final[Mapping[bool, Mapping[str, float]]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Constants):
     """Everything about a generator's learning that is the same for all hospitals.
 
     Args:
@@ -123,37 +123,6 @@ class Settings:
     def sized(self, declared_patients: float) -> Settings:
         """The settings for a study that expects so many training patients (typed in, not counted)."""
         return replace(self, normaliser=float(declared_patients))
-
-    def to_json(self) -> dict[str, object]:
-        """All fields as JSON values, for the study."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, object]) -> Settings:
-        """Read settings out of a study.
-
-        Raises:
-            ConfigError: a field is missing, unknown or of another type.
-        """
-        names = {f.name for f in fields(cls)}
-        if set(body) != names:
-            raise ConfigError(f"settings need exactly the fields {', '.join(sorted(names))}")
-        return cls(**{f.name: _typed(f.name, str(f.type), body[f.name]) for f in fields(cls)})  # type: ignore[arg-type]
-
-    def digest(self) -> bytes:
-        """SHA-256 over the canonical bytes of all fields."""
-        return hashlib.sha256(canonical(self.to_json())).digest()
-
-
-def _typed(name: str, kind: str, value: object) -> str | int | float:
-    if kind == "str" and isinstance(value, str):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if kind == "float":
-            return float(value)
-        if kind == "int" and isinstance(value, int):
-            return value
-    raise ConfigError(f"settings field {name!r} must be of type {kind}")
 
 
 def form_of(settings: Settings, dictionary: Dictionary) -> Form:
