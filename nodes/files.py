@@ -184,3 +184,15 @@ def _explain(error: OSError, path: Path) -> StorageProblem:
     if error.errno == errno.ENOENT:
         return StorageProblem(f"{path}: does not exist")
     return StorageProblem(f"{path}: {os.strerror(error.errno or errno.EIO).lower()}")
+
+
+def refuse_existing(target: Path, *, force: bool) -> None:
+    """Refuse to replace a file unasked.
+
+    Raises:
+        StorageProblem: it exists, or is a folder.
+    """
+    if target.is_dir():
+        raise StorageProblem(f"{target}: is a folder; name a file in it")
+    if not force and (target.exists() or target.is_symlink()):
+        raise StorageProblem(f"{target}: exists; name another file, or replace it with --force")

@@ -20,10 +20,10 @@ from models.data import Float64
 from models.predict import SurvivalModel
 from nodes import files
 from nodes.config import SiteConfig
-from nodes.errors import ConfigError, DataProblem, StorageProblem
+from nodes.errors import ConfigError, DataProblem
 from nodes.places import Places, load_secrets
 
-__all__ = ["Predictions", "bundle_matrix", "own_matrix", "predict", "profile_of", "refuse", "table_matrix", "to_csv"]
+__all__ = ["Predictions", "bundle_matrix", "own_matrix", "predict", "profile_of", "table_matrix", "to_csv"]
 
 DAYS = (365.25, 730.5)
 """Horizons where nobody asks for others; those beyond the model's own are left out."""
@@ -150,18 +150,6 @@ def to_csv(found: Predictions) -> bytes:
     for pid, row, risk in zip(found.pids, found.survival, found.risk, strict=True):
         writer.writerow([pid, *(f"{value:.6f}" for value in row), f"{risk:.6f}"])
     return sink.getvalue().encode()
-
-
-def refuse(target: Path, *, force: bool) -> None:
-    """Refuse to replace a file unasked.
-
-    Raises:
-        StorageProblem: it exists, or is a folder.
-    """
-    if target.is_dir():
-        raise StorageProblem(f"{target}: is a folder; name a file in it")
-    if not force and (target.exists() or target.is_symlink()):
-        raise StorageProblem(f"{target}: exists; name another file, or replace it with --force")
 
 
 def _matrix(path: Path, profile: Profile, remedy: str) -> Matrix:

@@ -68,7 +68,7 @@ def run(config: SiteConfig, score: Score, profile_name: str | None, target: Path
     places = Places(config.paths)
     profile = harmonising.stored_profile(places, profile_name)
     check(score, profile)
-    _refuse(target, force=force)
+    files.refuse_existing(target, force=force)
     table = _table(places.table(profile.profile), profile)
     result = score.of(patients_of(table, score.inputs))
     files.write(target, _csv(table.pids, result), private=True)
@@ -126,13 +126,6 @@ def _table(path: Path, profile: Profile) -> Table:
         return Table.from_parquet(files.read(path), profile)
     except ProfileMismatch as error:
         raise DataProblem(f"{path}: {error}; run `haemfed harmonize run` again") from error
-
-
-def _refuse(target: Path, *, force: bool) -> None:
-    if target.is_dir():
-        raise StorageProblem(f"{target}: is a folder; name a file in it")
-    if not force and (target.exists() or target.is_symlink()):
-        raise StorageProblem(f"{target}: exists; name another file, or replace it with --force")
 
 
 def _csv(pids: Sequence[str], result: Result) -> bytes:

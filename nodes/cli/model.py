@@ -67,7 +67,7 @@ def predict(
     for notice in sealing.check(opened, options.runs(config), options.now().date()):
         err.print(notice, markup=False, soft_wrap=True)
     if output is not None:
-        predicting.refuse(output, force=force)
+        files.refuse_existing(output, force=force)
     if table is not None:
         matrix = predicting.table_matrix(table, card)
     elif bundle is not None and mapping is not None:
