@@ -15,7 +15,8 @@ two lattice points lies in between: with probability below 2¹⁶·t for a numbe
 one and two threads t is 5·10⁻¹⁷ on average (the largest is 6·10⁻¹⁵), so of 4·10⁷ numbers, 400 steps of 10⁵ parameters,
 one is rounded differently with a probability of about 10⁻⁴, and some times that between other processors.
 If it does, the weights are others from that step on. The next sum is asked about other weights, its masks do not
-cancel, and the study stops: a difference costs the study, never privacy.
+cancel, and the study stops: a difference costs the study, never privacy. After the last sum nobody asks any more: a
+difference there leaves two files with two digests, which hospitals see when they compare them.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def train(
     noise_inflation: float = 1.0,
     on_step: OnStep | None = None,
 ) -> CTGAN:
-    """Learn a generator; every site gets the same one, bit for bit, or the study stops.
+    """Learn a generator; every site gets the same one, bit for bit, or a later sum stops the study; see `arithmetic`.
 
     Guarantee: what depends on patients is the sums of `schedule`, each asked about all that was released before it and
         about the present weights of both networks. Uploads that are exhausted end the learning early; at worst columns
