@@ -139,8 +139,9 @@ def test_what_fills_is_in_the_models_digest() -> None:
 
     assert len(set(digests)) == len(ways)
     plain = predicting(None)
-    form = json.dumps(["deepsurv", plain.network.to_json()], separators=(",", ":"))
-    # Without imputation it is what it was before there was one.
+    grid = [float(edge).hex() for edge in plain.grid]
+    form = json.dumps(["deepsurv", plain.network.to_json(), list(plain.features), grid], separators=(",", ":"))
+    # Without imputation nothing stands for it.
     assert digests[0] == hashlib.sha256(form.encode() + plain.params + plain.hazard.tobytes()).hexdigest()
 
 
