@@ -21,7 +21,7 @@ from models.generators.generator import LARGEST, sample
 from nodes import files
 from nodes.errors import ConfigError, DataProblem
 from nodes.exporting import Form, export_table, profile_name
-from nodes.predicting import profile_of, refuse
+from nodes.predicting import profile_of
 
 __all__ = ["Asked", "Drawn", "draw", "export", "opened", "protection"]
 
@@ -142,7 +142,7 @@ def draw(model: Model, asked: Asked, target: Path, *, force: bool = False) -> Dr
         DataProblem: hardly any patient keeps the rules.
         StorageProblem: the file exists, or cannot be written. Nothing was replaced.
     """
-    refuse(target, force=force)
+    files.refuse_existing(target, force=force)
     names = model.generator.dictionary.names
     kept = _chosen(asked.variables, names)
     most = _most(model.profile)
