@@ -236,7 +236,8 @@ def _last_inputs(model: SurvivalModel, arrays: Arrays, data: SurvivalData) -> Fl
         for i in range(len(network.hidden)):
             active = np.tanh(row_product(active, arrays[f"hidden.{i}.weight"]) + arrays[f"hidden.{i}.bias"])
         return np.concatenate([z, active], axis=1) if network.hidden else z
-    assert isinstance(network, FusedBlocks)  # noqa: S101 - `personalise` has checked
+    if not isinstance(network, FusedBlocks):
+        raise MisuseError(f"a {network.learner} model has no last layer that could be made personal")
     u = network.inputs(data.x, data.observed)
     lengths = network.seen(data.features)
     codes, first = [], 0

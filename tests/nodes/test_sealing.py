@@ -200,3 +200,15 @@ def test_a_sites_runs_lie_where_its_runs_are_put(tmp_path: Path) -> None:
     create_site(tmp_path / "alder", "alder", "127.0.0.1:1")
     places = Places(load(SiteConfig, tmp_path / "alder" / "site.toml").paths)
     assert places.run(b"\xab" * 16).parent == places.runs
+
+
+def test_the_same_weights_in_an_edited_file_are_not_certified(model: sealing.Opened, tmp_path: Path) -> None:
+    """Its card may say anything: a certificate speaks for the very file, and seals any."""
+    certify(model.path, model.digest)
+    edited = sealing.Opened(model.path, "00" * 32, model.digest)
+    elsewhere = sealing.Opened(tmp_path / "elsewhere" / model.path.name, "00" * 32, model.digest)
+    elsewhere.path.parent.mkdir()
+
+    with pytest.raises(Sealed, match="of another file"):
+        sealing.check(edited, None, TODAY)
+    assert "not certified" in sealing.check(elsewhere, runs(model), TODAY)[0]
