@@ -22,6 +22,12 @@ def _centres(asked: Asked) -> Iterable[Row]:
     return centres.rows(asked)
 
 
+def _left_out(asked: Asked) -> Iterable[Row]:
+    from benchmarks.models import left_out
+
+    return left_out.rows(asked)
+
+
 def _aml(asked: Asked) -> Iterable[Row]:
     from benchmarks.models import diseases
 
@@ -109,6 +115,7 @@ BENCHMARK = Benchmark(
             ("6.1a", "6.1c", "6.1d", "6.1e", "6.1f", "6.2", "6.3", "6.5", "6.6", "6.7", "6.8", "6.9", "6.10", "6.arms"),
             _centres,
         ),
+        "left-out": Section(("6.21", "6.22"), _left_out),
         "savae": Section(("6.1b", "6.4"), _savae),
         "aml": Section(("6.11",), _aml),
         "drugs": Section(("6.11b",), _drugs),
