@@ -154,5 +154,7 @@ def _plot(labels: list[str], found: list[dict[str, Effect]]) -> None:
             for name, e in zip(labels, of, strict=True)
         ]
         s = summary(of)
-        panels.append((title, [*lines, Line("all; pale: the next hospital", s.mean, s.low, s.high, (s.next_low, s.next_high))]))
+        panels.append(
+            (title, [*lines, Line("all; pale: the next hospital", s.mean, s.low, s.high, (s.next_low, s.next_high))])
+        )
     draw(RESULTS / PLOT, panels, marks=(0.5, 0.0, 0.0))
