@@ -42,7 +42,10 @@ class Generator(Protocol):
         ...
 
     def draw(self, n: int, rng: np.random.Generator) -> SurvivalData:
-        """Draw n independent patients in scaled units; nothing but released numbers and `rng` goes in."""
+        """Draw n patients in scaled units; nothing but released numbers and `rng` goes in.
+
+        Each is one of the model's. They need not be independent of each other: see `models.generators.balance`.
+        """
         ...
 
 

@@ -22,7 +22,7 @@ from dp.queries import Query
 from dp.releases import Marginals, Records
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
-from models.generators.dictionary import OUTCOME, Codes, Dictionary
+from models.generators.dictionary import ATOM, OUTCOME, Codes, Column, Dictionary
 
 __all__ = ["KIND", "Frequencies", "OneWay"]
 
@@ -101,7 +101,7 @@ class Frequencies:
             within = np.cumsum(share[bins]) / share[bins].sum()
             fine = bins[np.minimum(np.searchsorted(within, draws[0, here], side="right"), len(bins) - 1)]
             out[here] = edges[fine] + draws[1, here] * (edges[fine + 1] - edges[fine])
-        return out
+        return _settled(which, out)
 
     def follow_up(
         self, codes: Codes, rng: np.random.Generator
@@ -128,7 +128,21 @@ class Frequencies:
     def unscored(self, column: int, scores: Float64) -> Float64:
         """The numbers whose rank-normal scores these are, inside the column's bounds."""
         edges, cumulated = self._distribution(column)
-        return np.asarray(np.interp(ndtr(scores), cumulated, edges))
+        return _settled(self.dictionary.columns[column], np.asarray(np.interp(ndtr(scores), cumulated, edges)))
+
+    def bin_scores(self, column: int) -> Float64:
+        """Score of each fine bin of a continuous column, float64[fine_bins] inside ±`NORMAL_BOUND`.
+
+        It is the mean of a standard normal number Z between the quantiles a < b that the bin's frequency covers,
+        E[Z | a < Z < b] = (φ(a) − φ(b)) / (Φ(b) − Φ(a)): a value that half the patients share has one score in the
+        middle of them.
+        """
+        _, cumulated = self._distribution(column)
+        edges = ndtri(cumulated)
+        edges[0], edges[-1] = -np.inf, np.inf
+        density = np.exp(-0.5 * edges**2) / np.sqrt(2.0 * np.pi)
+        scores = (density[:-1] - density[1:]) / self.observed(column)
+        return np.asarray(np.clip(scores, -NORMAL_BOUND, NORMAL_BOUND))
 
     def _distribution(self, column: int) -> tuple[Float64, Float64]:
         which = self.dictionary.columns[column]
@@ -136,6 +150,13 @@ class Frequencies:
             raise MisuseError(f"column {which.name!r} is a list of values: it has no scores")
         share = self.observed(column)
         return np.asarray(which.fine_edges), np.concatenate([[0.0], np.minimum(np.cumsum(share), 1.0)])
+
+
+def _settled(column: Column, numbers: Float64) -> Float64:
+    """Numbers in a bin that stands for one number are that number, which many patients have to the last bit."""
+    if column.fine_edges[1] - column.low > 2 * ATOM:
+        return numbers
+    return np.where(numbers < column.fine_edges[1], column.low, numbers)
 
 
 @dataclass(frozen=True)

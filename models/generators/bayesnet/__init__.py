@@ -4,10 +4,11 @@
 |-------------|----------------------------------------------------------------------------------------|
 | settings    | public constants, the two schemes, the queries of a study                              |
 | families    | counts of chosen tables in a vector of public length                                   |
-| search      | structure from counts: spanning tree, then parents by BIC                              |
+| search      | structure from counts: spanning tree, then parents counted together, by BIC            |
 | scores      | the release for small budgets: centred counts and products of scores                   |
 | evidence    | structure from noisy covariances, only edges clear of the noise                        |
-| entropy     | the least committed table with given margins and covariances                           |
+| association | parents and tables without noise: log-linear families with the counted pairs           |
+| entropy     | least committed tables with given margins and covariances, or given tables             |
 | arithmetic  | logarithm, sums and small systems with the same bits everywhere                        |
 | training    | both schemes through the door                                                          |
 | network     | the generator: draws, files                                                            |

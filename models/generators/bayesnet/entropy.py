@@ -1,7 +1,10 @@
-"""The table of largest entropy that has given margins and given covariances of scores.
+"""Tables of largest entropy: with given margins and covariances of scores, and with given tables of some of the axes.
 
-It is log-linear with one linear-by-linear term per pair: f ∝ Π a_i(x_i) · exp(Σ θ_ij s_i(x_i) s_j(x_j)). Fitted by
-turns: one Newton step for each θ, no longer than e on any cell, then the margins by iterative proportional fitting.
+The first is log-linear with one linear-by-linear term per pair: f ∝ Π a_i(x_i) · exp(Σ θ_ij s_i(x_i) s_j(x_j)). Fitted
+by turns: one Newton step for each θ, no longer than e on any cell, then the margins by iterative proportional fitting.
+
+The second is log-linear with one term per given table, by iterative proportional fitting alone: given all pairs, no
+three columns have to do with each other beyond what each two have.
 
 Source: Deming & Stephan 1940; Goodman, JASA 1979 (linear-by-linear association); Agresti, Categorical Data Analysis,
 3rd ed., ch. 10.
@@ -16,13 +19,41 @@ import numpy as np
 
 from models import portable
 from models.data import Float64
-from models.generators.bayesnet.arithmetic import margin, total
+from models.generators.bayesnet.arithmetic import log, margin, total
 
-__all__ = ["table_of"]
+__all__ = ["entropy", "fitted", "table_of"]
 
 _TURNS: Final = 25
 _FARTHEST: Final = 8.0  # of θ·s·s: odds of 3,000; noise may ask for a covariance that no table has
 _LEAST: Final = 1e-12
+_FITTED: Final = 15  # turns of proportional fitting
+_CLOSE: Final = 1e-4  # total distance of the tables at which it ends
+
+
+def fitted(shape: Sequence[int], given: Mapping[tuple[int, ...], Float64]) -> Float64:
+    """The table, float64[shape], adding up to 1.
+
+    Args:
+        shape: levels of each axis.
+        given: increasing axes → their table, not negative, adding up to 1. If they contradict each other (noise), the
+            last ones hold.
+    """
+    out = np.ones(tuple(shape))
+    for _ in range(_FITTED):
+        far = 0.0
+        for axes, wanted in given.items():
+            found = margin(out, axes)
+            far = max(far, total(np.abs(found - wanted)))
+            factor = wanted / np.maximum(found, _LEAST)
+            out = out * factor.reshape([levels if axis in axes else 1 for axis, levels in enumerate(shape)])
+        if far < _CLOSE:
+            break
+    return np.asarray(out / max(total(out), _LEAST))
+
+
+def entropy(table: Float64) -> float:
+    """Of a table that adds up to 1, nats."""
+    return -total(table * log(table))
 
 
 def table_of(

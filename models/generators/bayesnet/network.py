@@ -1,5 +1,9 @@
 """The generator: a directed graph over the columns, one table per column, ancestral sampling.
 
+A table of up to `BALANCED` patients is drawn column by column for all of them together (`models.generators.balance`):
+each patient is one of the model's, and the table shows less chance than independent ones. A larger table is of
+independent patients: chance is small in it.
+
 Source: Koller & Friedman, Probabilistic Graphical Models, 2009, ch. 3 and 12.1.
 """
 
@@ -17,12 +21,14 @@ import numpy as np
 
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
+from models.generators.balance import exchanged, spread, standard
 from models.generators.bayesnet.scores import coarse
 from models.generators.dictionary import Codes, Dictionary
 from models.generators.oneway import Frequencies
 
-__all__ = ["BayesianNetwork"]
+__all__ = ["BALANCED", "BayesianNetwork"]
 
+BALANCED = 8192  # patients of a table that is balanced at most: that takes some ten seconds at 100 columns
 _BLOCK = 1 << 16  # patients of one draw: a table row for each is in memory
 
 
@@ -82,8 +88,11 @@ class BayesianNetwork:
         return hashlib.sha256(head + len(shape).to_bytes(8, "little") + shape + numbers).hexdigest()
 
     def draw(self, n: int, rng: np.random.Generator) -> SurvivalData:
-        """Draw n independent patients in scaled units."""
-        codes = np.concatenate([self.levels_of(min(_BLOCK, n - k), rng) for k in range(0, max(n, 1), _BLOCK)])
+        """Draw n patients in scaled units, balanced up to `BALANCED` of them, independent beyond."""
+        if n <= BALANCED:
+            codes = self.balanced(n, rng)
+        else:
+            codes = np.concatenate([self.levels_of(min(_BLOCK, n - k), rng) for k in range(0, n, _BLOCK)])
         columns = self.dictionary.columns
         x = np.zeros((n, len(columns)))
         observed = codes[:, :-1] < np.array([c.bins for c in columns])
@@ -94,17 +103,42 @@ class BayesianNetwork:
         return SurvivalData(x, observed, days, died)
 
     def levels_of(self, n: int, rng: np.random.Generator) -> Codes:
-        """Draw the levels of n patients, int64[n, p + 1], `OUTCOME` last."""
+        """Draw the levels of n independent patients, int64[n, p + 1], `OUTCOME` last."""
         codes = np.zeros((n, len(self.order)), dtype=np.int64)
         for j in self.order:
             table = self._drawn_from[j]
-            rows = np.zeros(n, dtype=np.int64)
-            if self.parents[j]:
-                rows = np.ravel_multi_index(tuple(codes[:, a] for a in self.parents[j]), table.shape[1:])
-            cumulated = np.cumsum(table.reshape(len(table), -1), axis=0).T[rows]
+            cumulated = np.cumsum(table.reshape(len(table), -1), axis=0).T[self._rows(j, codes)]
             # Scaled by the last sum, so that a level of probability 0 at the end is never taken for a rounding error.
             codes[:, j] = (rng.random(n)[:, None] * cumulated[:, -1:] >= cumulated).sum(axis=1)
         return codes
+
+    def balanced(self, n: int, rng: np.random.Generator) -> Codes:
+        """Draw the levels of n patients together, int64[n, p + 1]: each column balanced against those drawn before."""
+        codes, before = np.zeros((n, len(self.order)), dtype=np.int64), np.zeros((n, 0))
+        for j in self.order if n else ():
+            rows, shuffled = self._rows(j, codes), rng.permutation(n)
+            table = self._drawn_from[j]
+            chance = table.reshape(len(table), -1).T[rows]
+            together = shuffled[np.argsort(rows[shuffled], kind="stable")]
+            codes[:, j] = exchanged(spread(chance, together, rng), chance, before, rng)
+            before = np.concatenate([before, *self._features(j, codes[:, j])], axis=1)
+        return codes
+
+    def _rows(self, column: int, codes: Codes) -> Codes:
+        """Which combination of its parents' levels each patient has, int64[n]."""
+        if not self.parents[column]:
+            return np.zeros(len(codes), dtype=np.int64)
+        shape = self.tables[column].shape[1:]
+        return np.asarray(np.ravel_multi_index(tuple(codes[:, a] for a in self.parents[column]), shape))
+
+    def _features(self, column: int, codes: Codes) -> tuple[Float64, Float64]:
+        """What later columns are balanced against: observed or not, and the level; of follow-up, death and interval."""
+        if column == len(self.tables) - 1:
+            k = self.dictionary.intervals
+            return standard((codes < k).astype(np.float64)), standard(np.where(codes == 2 * k, k, codes % k) * 1.0)
+        observed = codes < self.dictionary.columns[column].bins
+        middle = codes[observed].mean() if observed.any() else 0.0
+        return standard(observed.astype(np.float64)), standard(np.where(observed, codes - middle, 0.0))
 
     @cached_property
     def _drawn_from(self) -> tuple[Float64, ...]:

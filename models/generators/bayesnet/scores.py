@@ -53,11 +53,14 @@ class Coding:
         frequencies: released.
         noise_sd: standard deviation of the noise in each of their fine counts, ≥ 0.
         binary_weight: of a two-valued column's score.
+        outcome_share: of the mean squared norm of all scores that is follow-up's, in (0, 1): its products with the
+            columns say who dies early, and a heavy score lifts them out of the noise.
     """
 
     frequencies: Frequencies
     noise_sd: float
     binary_weight: float
+    outcome_share: float
 
     @cached_property
     def margins(self) -> tuple[Float64, ...]:
@@ -83,8 +86,10 @@ class Coding:
             for c, m in zip(columns, self.margins[:-1], strict=True)
         ]
         found.append(_log_rank(self.margins[-1], self.frequencies.dictionary.intervals))
-        usual = sum(added(m * s * s) for m, s in zip(self.margins, found, strict=True))
-        return tuple(s / np.sqrt(max(usual, _LEAST)) for s in found)
+        squares = [max(added(m * s * s), _LEAST) for m, s in zip(self.margins, found, strict=True)]
+        rest = added(np.asarray(squares[:-1])) / (1.0 - self.outcome_share)
+        sizes = [rest] * len(columns) + [squares[-1] / self.outcome_share]
+        return tuple(s / np.sqrt(size) for s, size in zip(found, sizes, strict=True))
 
 
 def _ridits(share: Float64) -> Float64:
@@ -168,7 +173,8 @@ class Products:
 
     def query(self, multiplier: float, patient_cap: int, index: int = 0) -> Query:
         """Return the query; its public bytes name dictionary and coding."""
-        coding = ("", 0.0) if self.coding is None else (self.coding.frequencies.digest, self.coding.binary_weight)
+        known = self.coding
+        coding = () if known is None else (known.frequencies.digest, known.binary_weight, known.outcome_share)
         constants = {"dictionary": self.dictionary.digest, "balance": self.balance, "coding": coding}
         return query_of(self, constants, multiplier, patient_cap, index)
 

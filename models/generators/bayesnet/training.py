@@ -20,6 +20,7 @@ from models.data import Float64, SurvivalData
 from models.errors import MisuseError
 from models.generators.bayesnet import search
 from models.generators.bayesnet.arithmetic import margin, total
+from models.generators.bayesnet.association import Associations
 from models.generators.bayesnet.entropy import table_of
 from models.generators.bayesnet.evidence import ordered, parents_of, shrunk
 from models.generators.bayesnet.families import Families, pairs
@@ -123,9 +124,8 @@ def _independent(frequencies: Frequencies) -> BayesianNetwork:
 def _by_scores(
     settings: Settings, frequencies: Frequencies, first: Query, second: Query, codes: Codes, door: _Door
 ) -> BayesianNetwork:
-    release = Products(
-        frequencies.dictionary, settings.balance, Coding(frequencies, door.noise_sd(first), settings.binary_weight)
-    )
+    coding = Coding(frequencies, door.noise_sd(first), settings.binary_weight, settings.outcome_share)
+    release = Products(frequencies.dictionary, settings.balance, coding)
     query = release.query(second.multiplier, second.patient_cap)
     found = door(query, lambda: release.contribution(codes))
     if found is None:
@@ -184,9 +184,22 @@ def _by_tables(
             break
         known |= asked.decode(found, door.noise_sd(query))
         parents, growing = search.grown(known, parents, wanted, settings.penalty)
-    shares = coarse(frequencies)
-    counted = tuple(_counted(known, child, those, shares, settings.prior) for child, those in enumerate(parents))
-    return BayesianNetwork(frequencies, order, parents, counted)
+    found_together = Associations(known, coarse(frequencies), settings.prior)
+    return _associated(settings, frequencies, order, parents, found_together)
+
+
+def _associated(
+    settings: Settings, frequencies: Frequencies, order: Table, counted: tuple[Table, ...], known: Associations
+) -> BayesianNetwork:
+    """Parents that pair tables speak for beside those counted together, and the tables of all."""
+    parents, tables = list(counted), [np.zeros(0)] * len(order)
+    for place, child in enumerate(order):
+        limits = (settings.reach, settings.candidates, settings.room, settings.penalty)
+        parents[child] = known.extended(child, counted[child], order[:place], *limits)
+        columns = search.family(child, parents[child])
+        joint = known.joint(columns, search.family(child, counted[child]))
+        tables[child] = _conditional(np.moveaxis(joint, columns.index(child), 0), known.margins[child], _THIN)
+    return BayesianNetwork(frequencies, order, tuple(parents), tuple(tables))
 
 
 def _pair_tables(dictionary: Dictionary, released: Float64) -> dict[Table, Float64]:
@@ -198,17 +211,3 @@ def _pair_tables(dictionary: Dictionary, released: Float64) -> dict[Table, Float
         out[a, b] = np.maximum(released[start:stop], 0.0).reshape(levels[a], levels[b])
         start = stop
     return out
-
-
-def _counted(
-    known: Mapping[Table, Float64], child: int, parents: tuple[int, ...], shares: tuple[Float64, ...], prior: float
-) -> Float64:
-    """P(child | parents): counts and the Dirichlet prior, which is spread as the column is."""
-    # The root has no table of its own: its pair with any other column counts it.
-    counted = search.family(child, parents or ((child + 1) % len(shares),))
-    axis = counted.index(child)
-    share = margin(known[counted], (axis,))
-    table = known[counted] if parents else share
-    size = total(share)
-    spread = share / size if size > 0 else shares[child]
-    return _conditional(np.moveaxis(table, axis, 0) if parents else table, spread, prior)

@@ -1,20 +1,21 @@
 """Patients as rows of a CTGAN, and the conditions; a function of the dictionary and the first release.
 
-| column       | in a row                                                        | condition    |
-|--------------|-----------------------------------------------------------------|--------------|
+| column       | in a row                                                         | condition    |
+|--------------|------------------------------------------------------------------|--------------|
 | continuous   | normal score ÷ `NORMAL_BOUND` in [−1, 1]; observed, not observed | none         |
-| binary       | one-hot: lower value, upper value, not observed                 | its one-hot  |
-| ordinal      | one-hot: values, not observed                                   | its one-hot  |
-| `OUTCOME`    | one-hot                                                         | its one-hot  |
+| binary       | one-hot: lower value, upper value, not observed                  | none         |
+| ordinal      | one-hot: values, not observed                                    | none         |
+| `OUTCOME`    | one-hot                                                          | its one-hot  |
 
-The score of a fine bin is the mean of a standard normal number between the quantiles that the bin's released
-frequency covers: a value that half the patients share has one score in the middle of them.
+The score of a continuous column is that of its fine bin (`Frequencies.bin_scores`).
 
-The critic sees a row without the first level of each one-hot, centred and scaled by released frequencies: a rare gene
-weighs as much as a frequent one, and a patient who has nothing rare costs little gradient norm.
+A condition is a level of follow-up by its released frequency: everybody has one, and what a table is for is learned
+as an answer to it. Source: Xu et al., NeurIPS 2019, section 4.3, but that a condition there names any column, and
+levels by the logarithms of their frequencies: drawing patients so makes everything rare too frequent.
 
-A condition names a column at random and a level by its released frequency. Source: Xu et al., NeurIPS 2019, section
-4.3, but for the frequencies, which are logarithms there: drawing patients so makes everything rare too frequent.
+`sights` is what the critic looks at: one number per level but the first of each column, centred and scaled by released
+frequencies, so that a rare gene weighs as much as a frequent one; and one for follow-up, its log-rank score (Peto &
+Peto, J R Stat Soc A 1972): what Cox regression asks of it when nothing else is known.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri
 
 from models.data import Float64, SurvivalData
 from models.generators.ctgan.arithmetic import rounded
@@ -68,28 +68,30 @@ class Places:
         """Numbers of a row."""
         return int(self.groups[-1].stop)
 
-    @cached_property
-    def conditioned(self) -> tuple[tuple[int, int], ...]:
-        """(column, place of its one-hot in a condition) of every column that conditions name."""
-        out, start = [], 0
-        scalars = dict(self.scalars)
-        for j, group in enumerate(self.groups):
-            if j not in scalars:
-                out.append((j, start))
-                start += group.stop - group.start
-        return tuple(out)
-
     @property
     def conditions(self) -> int:
         """Numbers of a condition."""
-        last, start = self.conditioned[-1]
-        return int(start + self.groups[last].stop - self.groups[last].start)
+        return self.dictionary.outcome_levels
 
     @cached_property
     def kept(self) -> Codes:
-        """Places of a row that the critic sees: all but the first of each one-hot."""
+        """Places of a row that the critic looks at: all but the first of each one-hot, and but those of `OUTCOME`."""
         first = {group.start for group in self.groups}
-        return np.array([k for k in range(self.width) if k not in first], dtype=np.int64)
+        return np.array([k for k in range(self.groups[-1].start) if k not in first], dtype=np.int64)
+
+    @cached_property
+    def columns(self) -> Codes:
+        """Column that each sight is of, int64[len(kept) + 1]; the last one is follow-up."""
+        starts = np.array([0, *(group.stop for group in self.groups)])
+        own = np.searchsorted(starts[:-1], self.kept, side="right") - 1
+        return np.append(own, len(self.groups) - 1)
+
+    @cached_property
+    def pairs(self) -> tuple[Codes, Codes]:
+        """First and second sight of every pair whose columns differ, in order."""
+        first, second = np.triu_indices(len(self.columns), 1)
+        differ = self.columns[first] != self.columns[second]
+        return first[differ].astype(np.int64), second[differ].astype(np.int64)
 
     @cached_property
     def owners(self) -> Codes:
@@ -107,11 +109,13 @@ class Coding:
 
     Args:
         frequencies: the first release.
-        evenness: added to the variance p(1 − p) of a level before the critic's inputs are divided by its root, > 0.
+        evenness: added to the variance p(1 − p) of a level before its sight is divided by its root, > 0.
+        missing_weight: of the sights that say "not observed", ≥ 0.
     """
 
     frequencies: Frequencies = field(repr=False)
     evenness: float = 0.02
+    missing_weight: float = 1.0
 
     @cached_property
     def places(self) -> Places:
@@ -142,11 +146,36 @@ class Coding:
 
     @cached_property
     def scale(self) -> tuple[Float64, Float64]:
-        """Centre and spread of what the critic sees, float64[len(kept)] each."""
-        shares = self.shares[self.places.kept]
+        """Centre and factor of each sight but follow-up's, float64[len(kept)] each."""
+        places = self.places
+        scalars = np.isin(places.kept, [place for _, place in places.scalars])
+        missing = np.isin(places.kept, [group.stop - 1 for group in places.groups[:-1]])
+        shares = self.shares[places.kept]
         spread = np.sqrt(shares * (1.0 - shares) + self.evenness)
-        scalars = np.isin(self.places.kept, [place for _, place in self.places.scalars])
-        return shares, np.where(scalars, 1.0 / NORMAL_BOUND, spread)
+        weight = np.where(missing, self.missing_weight, 1.0)
+        return shares, np.where(scalars, NORMAL_BOUND, weight / spread)
+
+    @cached_property
+    def risk(self) -> Float64:
+        """Log-rank score of each level of follow-up, float64[2K + 1], mean 0 and variance 1 over released frequencies.
+
+        1 − H for the dead and −H for the living, H the cumulative hazard up to the middle of the interval.
+        """
+        k, share = self.frequencies.dictionary.intervals, self.shares[self.places.groups[-1]]
+        died, left = share[:k], share[k : 2 * k]
+        gone = np.add.accumulate(died + left)
+        hazard = died / np.maximum(1.0 - np.append(0.0, gone[:-1]) - (died + left) / 2.0, _LEAST)
+        cumulated = np.add.accumulate(hazard)
+        middle = cumulated - hazard / 2.0
+        found = np.concatenate([1.0 - middle, -middle, -cumulated[-1:]])
+        found = found - _summed(share * found)
+        return np.asarray(found / np.sqrt(max(_summed(share * found * found), _LEAST)))
+
+    @cached_property
+    def powers(self) -> Float64:
+        """Mean square of each continuous column's scores where it is observed, on the lattice; float64[scalars]."""
+        scores = [(self.frequencies.observed(j), self.frequencies.bin_scores(j)) for j, _ in self.places.scalars]
+        return rounded(np.array([_summed(share * score * score) for share, score in scores]))
 
     def rows(self, data: SurvivalData) -> Float64:
         """Patients as rows, float64[n, width], row i a function of patient i and the release; bounded data."""
@@ -154,47 +183,31 @@ class Coding:
         out = np.zeros((len(data), places.width))
         for j, place in places.scalars:
             fine = columns[j].fine_codes(data.x[:, j], data.observed[:, j])
-            out[:, place] = np.append(_scores(self.frequencies.tables[j][:-1]), 0.0)[fine] / NORMAL_BOUND
+            out[:, place] = np.append(self.frequencies.bin_scores(j), 0.0)[fine] / NORMAL_BOUND
             out[:, places.groups[j]] = (fine == columns[j].fine_bins)[:, None] == np.array([False, True])
-        for j, _ in places.conditioned[:-1]:
-            code = columns[j].codes(data.x[:, j], data.observed[:, j])
-            out[:, places.groups[j]] = code[:, None] == np.arange(columns[j].levels)
+        for j, column in enumerate(columns):
+            if column.kind is not Kind.CONTINUOUS:
+                code = column.codes(data.x[:, j], data.observed[:, j])
+                out[:, places.groups[j]] = code[:, None] == np.arange(column.levels)
         outcome = self.frequencies.dictionary.outcome_codes(data)
         out[:, places.groups[-1]] = outcome[:, None] == np.arange(self.frequencies.dictionary.outcome_levels)
         return out
 
-    def seen(self, rows: Float64) -> Float64:
-        """Rows as the critic sees them, float64[n, len(kept)]."""
-        centre, spread = self.scale
-        return np.asarray((rows[:, self.places.kept] - centre) / spread)
+    def sights(self, rows: Float64) -> Float64:
+        """What the critic looks at, float64[n, len(kept) + 1], row i a function of row i alone."""
+        centre, factor = self.scale
+        outcome = (rows[:, self.places.groups[-1]] * self.risk).sum(axis=1)  # one term is not zero: exact
+        return np.column_stack([(rows[:, self.places.kept] - centre) * factor, outcome])
 
-    def conditions(self, draws: Float64, *, complete: bool = False) -> tuple[Float64, Float64]:
-        """Conditions by released frequencies, and the part of a row that each one is about.
+    def conditions(self, draws: Float64) -> Float64:
+        """Levels of follow-up by released frequencies, one-hot, float64[n, conditions].
 
         Args:
-            draws: float64[n, 2] in [0, 1): for the column and for the level.
-            complete: never "not observed".
-
-        Returns:
-            conditions float64[n, conditions], one number of each 1; targets float64[n, width], the same level in a row.
+            draws: float64[n] in [0, 1).
         """
-        places = self.places
-        n, many = len(draws), len(places.conditioned)
-        which = np.minimum((draws[:, 0] * many).astype(np.int64), many - 1)
-        condition, target = np.zeros((n, places.conditions)), np.zeros((n, places.width))
-        for k, (j, start) in enumerate(places.conditioned):
-            here = np.flatnonzero(which == k)
-            share = self.shares[places.groups[j]].copy()
-            if complete and k < many - 1:
-                share[-1] = 0.0
-            if share.sum() <= 0:
-                share[0] = 1.0
-            ladder = np.cumsum(share)
-            last = np.flatnonzero(share > 0)[-1]
-            level = np.minimum(np.searchsorted(ladder / ladder[-1], draws[here, 1], side="right"), last)
-            condition[here, start + level] = 1.0
-            target[here, places.groups[j].start + level] = 1.0
-        return condition, target
+        ladder = np.add.accumulate(self.shares[self.places.groups[-1]])
+        level = np.minimum(np.searchsorted(ladder / ladder[-1], draws, side="right"), len(ladder) - 1)
+        return np.eye(len(ladder))[level]
 
 
 def _summed(values: Float64) -> float:
@@ -203,13 +216,3 @@ def _summed(values: Float64) -> float:
     for value in values.tolist():
         total += value
     return total
-
-
-def _scores(table: Float64) -> Float64:
-    """E[Z | Z between the quantiles of a bin] = (φ(a) − φ(b)) / (Φ(b) − Φ(a)), float64[bins]."""
-    share = np.maximum(table, _LEAST)
-    share = share / share.sum()
-    edges = ndtri(np.clip(np.concatenate([[0.0], np.cumsum(share)]), 0.0, 1.0))
-    edges[0], edges[-1] = -np.inf, np.inf
-    density = np.exp(-0.5 * edges**2) / np.sqrt(2.0 * np.pi)
-    return np.asarray(np.clip((density[:-1] - density[1:]) / share, -NORMAL_BOUND, NORMAL_BOUND))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.data import Float64
-from models.generators.ctgan.form import named
+from models.generators.ctgan.form import CERTAIN, named
 from models.generators.ctgan.model import CTGAN
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def to_ctgan(model: CTGAN) -> ctgan.CTGAN:
     """A `ctgan.CTGAN` whose `sample(n)` returns patients of this generator as a data frame.
 
     Columns are those of the dictionary in scaled units (NaN: not observed), then "duration" in days and "event". It
-    draws from the global streams of numpy and torch, as that package does: no public seed repeats it. Conditions have
-    released frequencies, not their logarithms. Numbers are float32, the package's type.
+    draws from the global streams of numpy and torch, as that package does: no public seed repeats it. Conditions are
+    levels of follow-up by released frequencies, not their logarithms. Numbers are float32, the package's type.
 
     Raises:
         ConfigError: the package ctgan is not installed.
@@ -44,9 +44,11 @@ def to_ctgan(model: CTGAN) -> ctgan.CTGAN:
         embedding_dim=model.latent, generator_dim=model.units, batch_size=_ROWS, log_frequency=False, pac=1,
         enable_gpu=False,
     )  # fmt: skip
-    state = {name: torch.tensor(values) for name, values in named(model.params, model.form.generator_layout).items()}
-    last = f"seq.{len(model.units)}.bias"
-    state[last] = state[last] + torch.from_numpy(model.constants)
+    state = {name: torch.tensor(values) for name, values in named(model.params, model.form.layout).items()}
+    last, many = f"seq.{len(model.units)}", model.form.conditions
+    state[f"{last}.bias"] = state[f"{last}.bias"] + torch.from_numpy(model.constants)
+    state[f"{last}.weight"][-many:], state[f"{last}.bias"][-many:] = 0.0, 0.0
+    state[f"{last}.weight"][-many:, -many:] = CERTAIN * torch.eye(many)  # as `Form.answers` has it
     for k, (mean, variance) in enumerate(model.statistics):
         state[f"seq.{k}.bn.running_mean"], state[f"seq.{k}.bn.running_var"] = torch.tensor(mean), torch.tensor(variance)
         state[f"seq.{k}.bn.num_batches_tracked"] = torch.tensor(1)
@@ -71,8 +73,8 @@ class _Sampler:
         return self.model.form.conditions
 
     def sample_original_condvec(self, batch: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        draws = np.random.random((batch, 2))  # noqa: NPY002 - the package's stream
-        return self.model.coding.conditions(draws, complete=self.model.complete)[0].astype(np.float32)
+        draws = np.random.random(batch)  # noqa: NPY002 - the package's stream
+        return self.model.coding.conditions(draws).astype(np.float32)
 
 
 @dataclass(frozen=True)

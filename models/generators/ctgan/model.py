@@ -20,6 +20,7 @@ from scipy.special import ndtri
 
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
+from models.generators.balance import drawn, standard
 from models.generators.ctgan.coding import Coding, Places
 from models.generators.ctgan.form import Form
 from models.generators.dictionary import Codes, Dictionary
@@ -43,7 +44,7 @@ class CTGAN:
         frequencies: released.
         latent: length of z.
         units: of the generator's residual blocks.
-        params: of the generator, float64, in the order of `Form.generator_layout`.
+        params: of the generator, float64, in the order of `Form.layout`.
         statistics: of each block, float64[2, units]: mean, and variance ≥ 0.
         complete: draw patients with every value observed. Not part of the model: it has the same digest.
 
@@ -71,8 +72,8 @@ class CTGAN:
             array.flags.writeable = False
         object.__setattr__(self, "params", params)
         object.__setattr__(self, "statistics", statistics)
-        if len(params) != self.form.generator_length or not np.isfinite(params).all():
-            raise MisuseError(f"the generator has {self.form.generator_length} finite parameters, got {len(params)}")
+        if len(params) != self.form.length or not np.isfinite(params).all():
+            raise MisuseError(f"the generator has {self.form.length} finite parameters, got {len(params)}")
 
     @property
     def dictionary(self) -> Dictionary:
@@ -86,45 +87,50 @@ class CTGAN:
 
     @cached_property
     def form(self) -> Form:
-        """Sizes; nothing of the critic is part of the model."""
+        """Sizes."""
         places = Places(self.dictionary)
-        return Form(self.latent, self.units, (), places.width, places.conditions, len(places.kept))
+        return Form(self.latent, self.units, places.width, places.conditions)
 
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of frequencies (dictionary among them), structure and released numbers."""
         shape = json.dumps(self.structure(), sort_keys=True, separators=(",", ":")).encode()
         numbers = b"".join(values.astype("<f8").tobytes() for values in self.tensors().values())
-        head = b"haemfed/ctgan/v1" + self.frequencies.digest.encode()
+        head = b"haemfed/ctgan/v2" + self.frequencies.digest.encode()
         return hashlib.sha256(head + len(shape).to_bytes(8, "little") + shape + numbers).hexdigest()
 
     # ---------------------------------------------------------------- drawing
 
     def draw(self, n: int, rng: np.random.Generator) -> SurvivalData:
-        """Draw n independent patients in scaled units."""
+        """Draw n patients in scaled units; those of a small table together, see `models.generators.balance`."""
         parts = []
         for start in range(0, n, _BLOCK):
             answers = self.answers(self.inputs(min(_BLOCK, n - start), rng))
-            parts.append(self.rows(answers, rng))
+            parts.append(self.rows(answers, n, rng))
         return self.decoded(np.concatenate(parts) if parts else np.zeros((0, self.form.width)), rng)
 
     def inputs(self, n: int, rng: np.random.Generator) -> Float64:
         """Latent vectors and conditions by released frequencies, float64[n, latent + conditions]."""
-        condition, _ = self.coding.conditions(rng.random((n, 2)), complete=self.complete)
+        condition = self.coding.conditions((rng.permutation(n) + rng.random(n)) / max(n, 1))  # systematic: no gaps
         return np.concatenate([rng.standard_normal((n, self.latent)), condition], axis=1)
 
     def answers(self, inputs: Float64) -> Float64:
         """Raw scalars and logits, float64[n, width], margins put right."""
         return self.form.answers(self.params, self.statistics, inputs) + self.constants
 
-    def rows(self, answers: Float64, rng: np.random.Generator) -> Float64:
-        """Rows drawn from answers, float64[n, width]: scalars, and one level of each one-hot."""
+    def rows(self, answers: Float64, whole: int, rng: np.random.Generator) -> Float64:
+        """Rows drawn from answers, float64[n, width], of a table of `whole`: scalars, and one level of each one-hot."""
         places, out = self.coding.places, np.zeros_like(answers)
         for _, place in places.scalars:
             out[:, place] = np.tanh(answers[:, place])
-        for group in places.groups:
-            logits = answers[:, group]
-            level = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+        if not len(out):
+            return out
+        odds = [np.exp(answers[:, g] - answers[:, g].max(axis=1, keepdims=True)) for g in reversed(places.groups)]
+        chances = [part / part.sum(axis=1, keepdims=True) for part in odds]  # follow-up first: it is given
+        known = np.concatenate(
+            [np.zeros((len(out), 0)), *(standard(out[:, place]) for _, place in places.scalars)], axis=1
+        )
+        for group, level in zip(reversed(places.groups), drawn(chances, known, whole, rng), strict=True):
             out[np.arange(len(out)), group.start + level] = 1.0
         return out
 
@@ -137,10 +143,11 @@ class CTGAN:
             share = np.interp(rows[:, place], law, (np.arange(len(law)) + 0.5) / len(law))
             observed[:, j] = rows[:, places.groups[j].start] > 0.5
             x[:, j] = self.frequencies.unscored(j, ndtri(share))
-        for j, _ in places.conditioned[:-1]:
-            level: Codes = rows[:, places.groups[j]].argmax(axis=1)
-            observed[:, j] = level < columns[j].bins
-            x[:, j] = np.asarray(columns[j].values)[np.minimum(level, columns[j].bins - 1)]
+        for j, column in enumerate(columns):
+            if column.values:
+                level: Codes = rows[:, places.groups[j]].argmax(axis=1)
+                observed[:, j] = level < column.bins
+                x[:, j] = np.asarray(column.values)[np.minimum(level, column.bins - 1)]
         days, died = self.frequencies.follow_up(rows[:, places.groups[-1]].argmax(axis=1), rng)
         return SurvivalData(np.where(observed, x, 0.0), observed, days, died)
 
@@ -149,7 +156,8 @@ class CTGAN:
         """What is added to the network's answers, float64[width]: at scalars 0."""
         answers = self._references
         places, shares, out = self.coding.places, self.coding.shares, self.coding.offsets.copy()
-        for group in places.groups:
+        out[places.groups[-1]] = 0.0  # given by the condition, at its released frequencies
+        for group in places.groups[:-1]:
             out[group] += _put_right(answers[:, group] + out[group], np.maximum(shares[group], _LEAST))
         if self.complete:
             out[[group.stop - 1 for group in places.groups[:-1]]] = _NEVER
@@ -160,9 +168,7 @@ class CTGAN:
         """Raw answers for public inputs that the model names."""
         key = np.frombuffer(bytes.fromhex(self.digest)[:16], dtype="<u8")
         rng = np.random.Generator(np.random.Philox(key=key))
-        condition, _ = self.coding.conditions(rng.random((_REFERENCES, 2)))
-        inputs = np.concatenate([rng.standard_normal((_REFERENCES, self.latent)), condition], axis=1)
-        return self.form.answers(self.params, self.statistics, inputs)
+        return self.form.answers(self.params, self.statistics, self.inputs(_REFERENCES, rng))
 
     @cached_property
     def _laws(self) -> Sequence[Float64]:

@@ -1,39 +1,49 @@
 """Learning the generator through the door: frequencies, then the critic's gradients; the generator follows by itself.
 
-One step: every site's patients give the critic clipped gradients of −D(real), whose sum is released; the mean gradient
-of D(generated), clipped alike, is added by every site for itself; Adam; projection of each layer to norm ≤ 1; then the
-generator's updates, which look at generated rows alone and are post-processing.
+One step: every site's patients give clipped gradients of D(real) in the critic's weights, whose sum is released. The
+critic being linear in its weights, this gradient says the same whatever they are: the mean of all sums so far is the
+best that is known of it. What follows is post-processing, `turns` times over:
 
-The sum is divided by the released number of patients, so that real and generated rows have the same mass.
+    critic      w ← the largest step, of norm ≤ 1, along the average of (gradient of real − of generated rows)
+    generator   Adam on generated rows alone (`adversaries`)
+
+Sums are divided by the released number of patients, so that real and generated rows have the same mass. A patient
+whose gradient is longer than the clip counts as a shorter one: what such patients have in common comes out weaker.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dp.errors import UploadsExhausted
 from dp.queries import Query, SecureSum
+from dp.rows import clipped_units, from_units
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
+from models.generators.ctgan.arithmetic import project
 from models.generators.ctgan.coding import Coding
 from models.generators.ctgan.model import CTGAN
-from models.generators.ctgan.settings import Settings, form_of, schedule
+from models.generators.ctgan.settings import Settings, form_of, pair_weights, schedule
 from models.generators.dictionary import Dictionary
 from models.generators.oneway import OneWay
 
-__all__ = ["initial_weights", "train"]
+if TYPE_CHECKING:
+    from models.generators.ctgan.adversaries import Adversaries
+
+__all__ = ["clipped_products", "initial_weights", "ready", "train"]
 
 OnStep = Callable[[int, str], None]
 _REFERENCES = 4096  # generated rows that the normalisation's statistics are taken over
 _BETA2 = 0.99
+_BLOCK = 256  # patients whose products are in memory at once
 
 
 def initial_weights(settings: Settings, dictionary: Dictionary, seed: bytes) -> bytes:
-    """Initial parameters, critic then generator, from a public seed, float64 little-endian, the same on every host."""
+    """Initial parameters of the generator from a public seed, float64 little-endian, the same on every host."""
     return form_of(settings, dictionary).start(seed).astype("<f8").tobytes()
 
 
@@ -78,16 +88,14 @@ def train(
 
     Raises:
         ConfigError: a kind without a multiplier; the package ctgan is not installed.
-        MisuseError: the data have another number of features, or the weights are not those of these networks.
+        MisuseError: the data have another number of features, or the weights are not those of this network.
     """
     from models.generators.ctgan.adversaries import Adversaries, require  # noqa: PLC0415 - drawing needs no torch
 
     require()
     form = form_of(settings, dictionary)
-    if len(weights) != 8 * (form.critic_length + form.generator_length):
-        raise MisuseError(
-            f"weights have {len(weights)} bytes, the networks need {8 * (form.critic_length + form.generator_length)}"
-        )
+    if len(weights) != 8 * form.length:
+        raise MisuseError(f"weights have {len(weights)} bytes, the network needs {8 * form.length}")
     first, *gradients = schedule(settings, dictionary, multipliers, patient_cap)
     bounded = data.bounded(dictionary.grid[-1])
     dictionary.codes(bounded.rows(np.zeros(len(bounded), dtype=np.bool_)))  # the width, before anything is asked
@@ -99,11 +107,11 @@ def train(
         counts = np.zeros(first.length)
         gradients = []  # without a number of patients there is nothing to divide a gradient by
     frequencies = release.decode(counts, first.multiplier * first.sensitivity * noise_inflation)
-    coding = Coding(frequencies, settings.evenness)
+    coding = Coding(frequencies, settings.evenness, settings.missing_weight)
     adversaries = Adversaries(settings, coding, form, hashlib.sha256(weights).digest())
     params = _alternated(settings, adversaries, coding, weights, bounded, door, gradients)
-    statistics = form.settled(params, adversaries.inputs("statistics", _REFERENCES)[0])
-    return CTGAN(frequencies, form.latent, form.generator, params, statistics)
+    statistics = form.settled(params, adversaries.inputs("statistics", _REFERENCES))
+    return CTGAN(frequencies, form.latent, form.units, params, statistics)
 
 
 class _Door:
@@ -122,63 +130,56 @@ class _Door:
         return found
 
 
+def clipped_products(settings: Settings, coding: Coding, data: SurvivalData) -> Float64:
+    """Sum over patients of their gradients, a_p u_j u_k, each clipped; float64[pairs], exact (`dp.rows`).
+
+    Sensitivity: a patient's vector has norm ≤ C, so C for one more or less, 2C for one replaced (`dp.releases`, ball).
+    """
+    sights, weights = coding.sights(coding.rows(data)), pair_weights(settings, coding.places)
+    first, second = coding.places.pairs
+    total = np.zeros(len(first), dtype=np.int64)
+    for start in range(0, len(sights), _BLOCK):
+        some = sights[start : start + _BLOCK]
+        total += clipped_units([some[:, first] * some[:, second] * weights], settings.clip)
+    return from_units(total, settings.clip)
+
+
 def _alternated(
     settings: Settings,
-    adversaries: Any,
+    adversaries: Adversaries,
     coding: Coding,
     weights: bytes,
     data: SurvivalData,
     door: _Door,
     queries: Sequence[Query],
 ) -> Float64:
-    """Train both; the average of the generator's iterates, float64[generator_length]."""
+    """Train both; the average of the generator's iterates, float64[length]."""
     import torch  # noqa: PLC0415 - drawing needs no torch
 
-    from dp.arithmetic import chosen  # noqa: PLC0415 - opacus and torch behind it
-    from dp.bookkeeping import ClippedGradients  # noqa: PLC0415
-    from dp.optimizer import Adam, PublicUpdate, SecureSumOptimizer  # noqa: PLC0415
+    from dp.optimizer import Adam, PublicUpdate  # noqa: PLC0415 - opacus and torch behind it
     from models.deepsurv import flat, pour  # noqa: PLC0415
 
-    critic, generator = adversaries.critic, adversaries.generator
-    size = sum(p.numel() for p in critic.parameters())
-    pour(critic, weights[: 8 * size])
-    pour(generator, weights[8 * size :])
-    gradients = ClippedGradients(
-        critic,
-        lambda module, rows: -module(rows)[:, 0],
-        clip=settings.clip,
-        arithmetic=chosen(settings.uploads * size),
-    )
-    optimizer = SecureSumOptimizer(
-        PublicUpdate(critic.parameters(), Adam(settings.critic_rate, settings.momentum, _BETA2)),
-        gradients,
-        [torch.from_numpy(coding.seen(coding.rows(data)))],
-        normaliser=coding.frequencies.patients,
-        secure_sum=door,
-        query=lambda step: queries[step].about(flat(critic) + flat(generator)),
-    )
+    generator = adversaries.generator
+    pour(generator, weights)
     follow = PublicUpdate(generator.parameters(), Adam(settings.generator_rate, settings.momentum, _BETA2))
     average = np.frombuffer(flat(generator), dtype="<f8")
-
-    def with_generated(_: object) -> None:
-        for parameter, part in zip(
-            critic.parameters(), adversaries.of_critic(f"critic/{optimizer.steps_done}"), strict=True
-        ):
-            parameter.grad += torch.from_numpy(part)
-
-    optimizer.attach_step_hook(with_generated)
-    for step in range(len(queries)):
+    critic = np.zeros(len(coding.places.pairs[0]))
+    total, difference = np.zeros_like(critic), np.zeros_like(critic)
+    for step, query in enumerate(queries):
+        about = query.about(critic.astype("<f8").tobytes() + flat(generator))
         try:
-            optimizer.step()
+            total = total + door(about, lambda: clipped_products(settings, coding, data))
         except UploadsExhausted:
             break
-        adversaries.project()
+        real = total / ((step + 1) * coding.frequencies.patients)
         for turn in range(settings.turns):
-            for parameter, part in zip(
-                generator.parameters(), adversaries.of_generator(f"generator/{step}/{turn}"), strict=True
-            ):
+            now = real - adversaries.moments(f"critic/{step}/{turn}")
+            difference = settings.memory * difference + (1.0 - settings.memory) * now
+            (critic,) = project([difference])
+            found = adversaries.of_generator(f"generator/{step}/{turn}", critic)
+            for parameter, part in zip(generator.parameters(), found, strict=True):
                 parameter.grad = torch.from_numpy(part)
             follow.step()
-        now = np.frombuffer(flat(generator), dtype="<f8")
-        average = settings.averaging * average + (1.0 - settings.averaging) * now
+            iterate = np.frombuffer(flat(generator), dtype="<f8")
+            average = settings.averaging * average + (1.0 - settings.averaging) * iterate
     return average

@@ -8,8 +8,7 @@
 | `OUTCOME`      | one-hot over the levels, less their frequencies    | a list of levels: categorical       |
 | not observed   | 1 (and 0 in the inputs above)                      | a bit: Bernoulli                    |
 
-The score of a fine bin is the mean of a standard normal number between the quantiles that the bin's released
-frequency covers, so a value that half the patients share has one score in the middle of them.
+The score of a continuous column is that of its fine bin (`Frequencies.bin_scores`).
 
 Offsets are the released frequencies as logits: a network whose answers are all zero draws every column on its own.
 """
@@ -21,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.special import ndtri
 
 from models.data import Float64, SurvivalData
 from models.generators.dictionary import Dictionary, Kind
@@ -128,7 +126,7 @@ class Coding:
     @cached_property
     def _scores(self) -> Mapping[int, Float64]:
         """Score of each fine bin of a continuous column; the last, not observed, is 0."""
-        return {j: np.append(_scores(self.frequencies.observed(j)), 0.0) for j in self.answers.numbers}
+        return {j: np.append(self.frequencies.bin_scores(j), 0.0) for j in self.answers.numbers}
 
     def targets(self, data: SurvivalData) -> tuple[Float64, Float64, Float64, Float64, Float64]:
         """What the answers should have been, row i a function of patient i and the release alone; bounded data.
@@ -165,11 +163,3 @@ class Coding:
             known = levels[:, group].max(axis=1, keepdims=True)
             parts.append((levels[:, group] - self.level_shares[group]) * known)
         return np.concatenate(parts, axis=1)
-
-
-def _scores(share: Float64) -> Float64:
-    """E[Z | Z between the quantiles of a bin] = (φ(a) − φ(b)) / (Φ(b) − Φ(a)), float64[bins]."""
-    edges = ndtri(np.clip(np.concatenate([[0.0], np.cumsum(share)]), 0.0, 1.0))
-    edges[0], edges[-1] = -np.inf, np.inf
-    density = np.exp(-0.5 * edges**2) / np.sqrt(2.0 * np.pi)
-    return np.asarray((density[:-1] - density[1:]) / share)

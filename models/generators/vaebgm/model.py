@@ -25,6 +25,7 @@ import dp.errors
 from dp.releases.mixture import Mixture
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
+from models.generators.balance import drawn, standard
 from models.generators.dictionary import Dictionary
 from models.generators.oneway import Frequencies
 from models.generators.vaebgm.coding import Answers, Coding
@@ -32,7 +33,7 @@ from models.generators.vaebgm.form import Form
 
 __all__ = ["VAEBGM"]
 
-_BLOCK: Final = 1 << 14  # patients of one draw
+_BLOCK: Final = 1 << 13  # patients of one draw
 _REFERENCES: Final = 4096  # codes that margins are put right over
 _TURNS: Final = 40
 _POINTS: Final = 401  # of a score's distribution function
@@ -92,25 +93,30 @@ class VAEBGM:
     # ---------------------------------------------------------------- drawing
 
     def draw(self, n: int, rng: np.random.Generator) -> SurvivalData:
-        """Draw n independent patients in scaled units."""
+        """Draw n patients in scaled units; those of a small table together, see `models.generators.balance`."""
         places, columns = self._coding.answers, self.dictionary.columns
         x, observed = np.zeros((n, len(columns))), np.ones((n, len(columns)), dtype=bool)
         outcome = np.zeros(n, dtype=np.int64)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
             answers = self.form.decode(self._arrays, self.codes(rows.stop - rows.start, rng))
-            bits = rng.random((len(answers), places.bits)) < expit(self._bits(answers) + self._margins[0])
+            scores = [self._number(k, j, answers[:, k], rng) for k, j in enumerate(places.numbers)]
+            for score, j in zip(scores, places.numbers, strict=True):
+                x[rows, j] = score
+            upper = expit(self._bits(answers) + self._margins[0])
+            logits = self._levels(answers) + self._margins[1]
+            chances = [_shares(logits[:, group]) for group in reversed(places.groups)]  # follow-up first
+            chances += [np.column_stack([1.0 - p, p]) for p in upper.T]
+            known = np.concatenate([np.zeros((len(answers), 0)), *map(standard, scores)], axis=1)
+            levels = drawn(chances, known, n, rng)
+            listed, bits = levels[: len(places.groups)][::-1], np.column_stack(levels[len(places.groups) :]) == 1
             if not self.complete:
                 observed[rows] = ~bits[:, len(places.binary) :]
             for k, j in enumerate(places.binary):
                 x[rows, j] = np.asarray(columns[j].values)[bits[:, k].astype(int)]
-            for k, j in enumerate(places.numbers):
-                x[rows, j] = self._number(k, j, answers[:, k], rng)
-            logits = self._levels(answers) + self._margins[1]
-            drawn = [_chosen(logits[:, group], rng) for group in places.groups]
             for k, j in enumerate(places.listed):
-                x[rows, j] = np.asarray(columns[j].values)[drawn[k]]
-            outcome[rows] = drawn[-1]
+                x[rows, j] = np.asarray(columns[j].values)[listed[k]]
+            outcome[rows] = listed[-1]
         days, died = self.frequencies.follow_up(outcome, rng)
         return SurvivalData(np.where(observed, x, 0.0), observed, days, died)
 
@@ -247,9 +253,9 @@ def _mixture(weights: Float64, means: Float64, factors: Float64) -> Mixture:
     return made
 
 
-def _chosen(logits: Float64, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    cumulated = np.cumsum(np.exp(logits - logits.max(axis=1, keepdims=True)), axis=1)
-    return (rng.random(len(logits))[:, None] * cumulated[:, -1:] >= cumulated).sum(axis=1)  # type: ignore[no-any-return]
+def _shares(logits: Float64) -> Float64:
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
 def _bits_put_right(logits: Float64, shares: Float64, weights: Float64) -> Float64:

@@ -63,9 +63,10 @@ def _subject(name: str, release: Families | Products) -> Subject:
 
 SUBJECTS = [
     _subject("families", Families(DICTIONARY, 3, chosen(5), 5, 343)),
-    _subject("products", Products(DICTIONARY, 0.7, Coding(frequencies(), 0.0, 1.4))),
+    _subject("products", Products(DICTIONARY, 0.7, Coding(frequencies(), 0.0, 1.4, 0.16))),
     _subject(
-        "products, frequencies of nothing but noise", Products(DICTIONARY, 0.5, Coding(frequencies(5, 90.0), 90.0, 3))
+        "products, frequencies of nothing but noise",
+        Products(DICTIONARY, 0.5, Coding(frequencies(5, 90.0), 90.0, 3, 0.16)),
     ),
 ]
 """For the attack on all releases."""
@@ -115,14 +116,14 @@ def test_the_query_is_that_of_the_release(subject: Subject) -> None:
 
 
 def test_a_patient_of_the_products_depends_on_himself_alone() -> None:
-    release, codes = Products(DICTIONARY, 0.7, Coding(frequencies(), 0.0, 1.4)), DICTIONARY.codes(cohort(60))
+    release, codes = Products(DICTIONARY, 0.7, Coding(frequencies(), 0.0, 1.4, 0.16)), DICTIONARY.codes(cohort(60))
     parts = sum(release.contribution(codes[i : i + 1]) for i in range(60))
 
     assert np.array_equal(parts, release.contribution(codes))
 
 
 def test_a_usual_patient_is_not_scaled() -> None:
-    coding = Coding(frequencies(), 0.0, 1.4)
+    coding = Coding(frequencies(), 0.0, 1.4, 0.16)
     codes = DICTIONARY.codes(cohort(60))
     r = [
         np.concatenate(
@@ -140,7 +141,7 @@ def test_a_usual_patient_is_not_scaled() -> None:
 def test_margins_lean_on_the_more_precise_release() -> None:
     codes = DICTIONARY.codes(cohort(4000))
     for early, late, exact in ((60.0, 0.0, True), (60.0, 1e6, False)):
-        release = Products(DICTIONARY, 0.7, Coding(frequencies(4000, early), early, 1.4))
+        release = Products(DICTIONARY, 0.7, Coding(frequencies(4000, early), early, 1.4, 0.16))
         margins = release.decode(release.contribution(codes), late).margins
         off = max(np.abs(m - np.bincount(codes[:, j], minlength=len(m)) / 4000).max() for j, m in enumerate(margins))
         assert (off < 0.012) == exact
@@ -159,7 +160,7 @@ def test_covariances_are_shrunk_by_their_noise_and_cut_where_it_may_be_all() -> 
 
 def test_products_say_margins_and_covariances() -> None:
     data = cohort(4000)
-    codes, coding = DICTIONARY.codes(data), Coding(frequencies(4000), 0.0, 1.4)
+    codes, coding = DICTIONARY.codes(data), Coding(frequencies(4000), 0.0, 1.4, 0.16)
     release = Products(DICTIONARY, 0.7, coding)
     found = release.decode(release.contribution(codes), 0.0)
 
@@ -180,7 +181,7 @@ def test_the_public_length_is_that_before_anything_is_known(make: Callable[[], P
     blank = make()
     full: Products | Families
     if isinstance(blank, Products):
-        full = replace(blank, coding=Coding(frequencies(), 0.0, 1.4))
+        full = replace(blank, coding=Coding(frequencies(), 0.0, 1.4, 0.16))
     else:
         full = replace(blank, tables=chosen(3))
 
@@ -214,9 +215,21 @@ def test_families_count_their_tables_and_nothing_else() -> None:
         lambda: Families(DICTIONARY, 3, ((0, 1, 6),), 4, 100),
         lambda: Families(DICTIONARY, 4, chosen(2), 4, 343),
         lambda: Products.blank(DICTIONARY, 0.7).contribution(DICTIONARY.codes(cohort(3))),
-        lambda: Products(DICTIONARY, 0.7, Coding(frequencies(), 0.0, 1.4)).decode(np.zeros(3), 1.0),
+        lambda: Products(DICTIONARY, 0.7, Coding(frequencies(), 0.0, 1.4, 0.16)).decode(np.zeros(3), 1.0),
     ],
 )
 def test_what_does_not_fit_is_refused(make: Callable[[], object]) -> None:
     with pytest.raises(MisuseError):
         make()
+
+
+def test_follow_up_has_its_share_of_the_scores() -> None:
+    coding = Coding(frequencies(), 0.0, 1.4, 0.3)
+    squares = [float(m @ (s * s)) for m, s in zip(coding.margins, coding.scores, strict=True)]
+    assert sum(squares) == pytest.approx(1.0)
+    assert squares[-1] == pytest.approx(0.3)
+    release = Products(DICTIONARY, 0.7, coding)
+    assert (
+        release.query(1.0, 10).public
+        != replace(release, coding=replace(coding, outcome_share=0.2)).query(1.0, 10).public
+    )

@@ -75,14 +75,34 @@ def test_several_sites_learn_the_pooled_network(settings: Settings) -> None:
     assert any(pooled.parents)
 
 
+def _counts(codes: Codes, columns: tuple[int, ...]) -> Float64:
+    out = np.zeros([DICTIONARY.levels[c] for c in columns])
+    np.add.at(out, tuple(codes[:, c] for c in columns), 1)
+    return out
+
+
 def test_tables_are_the_shares_of_the_table() -> None:
-    codes, net = DICTIONARY.codes(cohort(2000)), learned(TABLES, cohort(2000), UnprotectedSum())
+    tree = replace(TABLES, parents=1, reach=1)
+    codes, net = DICTIONARY.codes(cohort(2000)), learned(tree, cohort(2000), UnprotectedSum())
     for j, table in enumerate(net.tables):
-        counts = np.zeros(table.shape)
-        np.add.at(counts, tuple(codes[:, a] for a in (j, *net.parents[j])), 1)
-        share = np.bincount(codes[:, j], minlength=len(table)) / 2000
-        prior = share.reshape(-1, *[1] * (table.ndim - 1))
-        assert np.allclose(table, (counts + prior) / (counts.sum(axis=0) + 1), atol=1e-12)
+        counts = _counts(codes, (j, *net.parents[j]))
+        prior = _counts(codes, (j,)) / 2000
+        for parent in net.parents[j]:
+            prior = np.multiply.outer(prior, _counts(codes, (parent,)) / 2000)
+        many = (counts + prior).sum(axis=0)
+        assert np.abs(table * many - counts - prior).max() < 1e-3
+        assert np.allclose(table.T[many == 0], _counts(codes, (j,)) / 2000, atol=1e-6)
+
+
+def test_more_parents_keep_the_pairs_of_the_table() -> None:
+    codes, net = DICTIONARY.codes(cohort(4000)), learned(TABLES, cohort(4000), UnprotectedSum())
+    drawn = net.levels_of(200_000, np.random.default_rng(0))
+    edges = [(j, a) for j, those in enumerate(net.parents) for a in those]
+
+    assert max(map(len, net.parents)) > TABLES.parents - 1
+    assert len(edges) > 8
+    for pair in edges:
+        assert 0.5 * np.abs(_counts(codes, pair) / 4000 - _counts(drawn, pair) / 200_000).sum() < 0.02
 
 
 def chain(n: int, seed: int = 0) -> tuple[Dictionary, SurvivalData]:
@@ -288,11 +308,17 @@ def test_settings_come_back(settings: Settings) -> None:
         {"parents": 5},
         {"cells": 11},
         {"cells": 2**16 + 1},
+        {"reach": 2},
+        {"reach": 9},
+        {"room": 2999},
+        {"room": 2**16 + 1},
         {"candidates": 0},
         {"penalty": 0.0},
         {"prior": 0.0},
         {"balance": 1.0},
         {"binary_weight": -1.0},
+        {"outcome_share": 0.0},
+        {"outcome_share": 1.0},
         {"evidence": -0.1},
         {"evidence": float("nan")},
     ],

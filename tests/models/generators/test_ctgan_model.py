@@ -22,7 +22,7 @@ MULTIPLIERS = {"histogram": 1.0, "gradient": 1.0}
 
 @lru_cache
 def model() -> CTGAN:
-    settings = replace(OPEN, name="short", rows=256, steps=150, uploads=165, averaging=0.9)
+    settings = replace(OPEN, name="short", turns=400)
     weights = initial_weights(settings, DICTIONARY, b"w")
     return train(settings, DICTIONARY, MULTIPLIERS, 4096, weights, cohort(2000), UnprotectedSum())
 
@@ -73,6 +73,14 @@ def test_draws_are_bounded() -> None:
     assert (data.x[~data.observed] == 0).all()
     assert (data.duration >= 0).all()
     assert (data.duration <= DICTIONARY.grid[-1]).all()
+
+
+def test_small_tables_are_drawn_together() -> None:
+    """Their shares differ less from each other than those of independent patients."""
+    found = [model().draw(400, np.random.default_rng(seed)) for seed in range(40)]
+    shares = [float(table.x[:, 3].mean()) for table in found]
+    share = float(np.mean(shares))
+    assert np.std(shares) < 0.75 * np.sqrt(share * (1 - share) / 400)
 
 
 def test_complete_patients_have_every_value() -> None:

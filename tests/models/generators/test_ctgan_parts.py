@@ -1,4 +1,4 @@
-"""The parts of a CTGAN: public lattice, rows and conditions, both networks, settings."""
+"""The parts of a CTGAN: public lattice, rows and conditions, generator and critic, settings."""
 
 import sys
 from collections.abc import Mapping
@@ -7,19 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from ctgan.synthesizers.ctgan import Discriminator
 
-from dp.bookkeeping import ClippedGradients
+from models.deepsurv import pour
 from models.errors import ConfigError, MisuseError
 from models.generators.ctgan import OPEN, PRIVATE, Settings, initial_weights, schedule
-from models.generators.ctgan.adversaries import Adversaries, critic_of, generator_of
+from models.generators.ctgan.adversaries import Adversaries, generator_of
 from models.generators.ctgan.arithmetic import BITS, normals, project, rounded, uniforms
 from models.generators.ctgan.coding import Coding, Places
-from models.generators.ctgan.form import Form, named
-from models.generators.ctgan.settings import form_of
+from models.generators.ctgan.form import CERTAIN, Form, named
+from models.generators.ctgan.settings import form_of, pair_weights
+from models.generators.ctgan.training import clipped_products
 from models.generators.oneway import NORMAL_BOUND, OneWay
 from tests.models.generators.cohorts import DICTIONARY, cohort
 
-SMALL = replace(OPEN, name="small", units=8, critic_units=8, latent=4, rows=64, steps=3, uploads=4)
+SMALL = replace(OPEN, name="small", units=8, latent=4, rows=64, turns=2, steps=3, uploads=4)
 Float64 = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
@@ -30,13 +32,7 @@ def coding(n: int = 800) -> Coding:
 
 def adversaries(settings: Settings = SMALL) -> Adversaries:
     made = Adversaries(settings, coding(), form_of(settings, DICTIONARY), b"seed")
-    numbers = np.frombuffer(initial_weights(settings, DICTIONARY, b"w"), dtype="<f8")
-    start = 0
-    for module in (made.critic, made.generator):
-        for parameter in module.parameters():
-            part = numbers[start : start + parameter.numel()].reshape(tuple(parameter.shape))
-            parameter.data.copy_(torch.from_numpy(part.copy()))
-            start += parameter.numel()
+    pour(made.generator, initial_weights(settings, DICTIONARY, b"w"))
     return made
 
 
@@ -108,113 +104,143 @@ def test_rows_hold_one_level_of_every_column() -> None:
     assert rows.shape == (400, made.places.width)
 
 
-def test_what_the_critic_sees_tells_all_and_is_centred() -> None:
+def test_sights_tell_all_and_have_mean_zero() -> None:
     made, data = coding(3000), cohort(3000)
     rows = made.rows(data)
-    seen = made.seen(rows)
+    seen = made.sights(rows)
     assert np.abs(seen.mean(axis=0)).max() < 0.05
-    assert seen.shape[1] == made.places.width - len(made.places.groups)
-    assert len(np.unique(seen, axis=0)) == len(np.unique(rows, axis=0))
+    assert seen.shape[1] == len(made.places.columns) == len(made.places.kept) + 1
+    before = made.places.groups[-1].start
+    assert len(np.unique(seen[:, :-1], axis=0)) == len(np.unique(rows[:, :before], axis=0))
+    assert made.places.columns[-1] == 6
+    missing = Coding(made.frequencies, missing_weight=0.5).sights(rows)[:, 1]
+    assert np.allclose(missing, seen[:, 1] / 2)  # "not observed" of the first column, and of no value
+    assert np.array_equal(Coding(made.frequencies, missing_weight=0.5).sights(rows)[:, 0], seen[:, 0])
+
+
+def test_risk_is_the_log_rank_score() -> None:
+    made = coding(3000)
+    share = made.shares[made.places.groups[-1]]
+    k = DICTIONARY.intervals
+    assert (share * made.risk).sum() == pytest.approx(0, abs=1e-12)
+    assert (share * made.risk**2).sum() == pytest.approx(1)
+    assert (np.diff(made.risk[:k]) < 0).all()  # an early death tells more of a patient
+    assert (made.risk[:k] > made.risk[k : 2 * k]).all()
+    assert made.risk[-1] == made.risk.min()
+
+
+def test_pairs_are_of_two_columns() -> None:
+    places = Places(DICTIONARY)
+    first, second = places.pairs
+    assert (first < second).all()
+    assert (places.columns[first] != places.columns[second]).all()
+    weights = pair_weights(replace(SMALL, pair_weight=0.25), places)
+    assert set(weights[second == len(places.kept)]) == {1.0}
+    assert set(weights[second < len(places.kept)]) == {0.25}
 
 
 def test_a_row_is_its_patients_alone() -> None:
     made, data = coding(), cohort(300)
     order = np.random.default_rng(0).permutation(300)
-    whole = made.seen(made.rows(data))
-    assert np.array_equal(made.seen(made.rows(data.rows(order)))[:100], whole[order][:100])
-    assert np.array_equal(made.seen(made.rows(data.rows(np.arange(7)))), whole[:7])
+    whole = made.sights(made.rows(data))
+    assert np.array_equal(made.sights(made.rows(data.rows(order)))[:100], whole[order][:100])
+    assert np.array_equal(made.sights(made.rows(data.rows(np.arange(7)))), whole[:7])
 
 
 def test_conditions_have_released_frequencies() -> None:
     made, n = coding(), 200_000
-    condition, target = made.conditions(np.random.default_rng(0).random((n, 2)))
+    condition = made.conditions(np.random.default_rng(0).random(n))
     assert (condition.sum(axis=1) == 1).all()
-    assert (target.sum(axis=1) == 1).all()
-    for j, start in made.places.conditioned:
-        group = made.places.groups[j]
-        here = condition[:, start : start + group.stop - group.start]
-        assert np.array_equal(here, target[:, group])
-        named_ = here.sum()
-        assert abs(named_ / n - 1 / len(made.places.conditioned)) < 0.01
-        assert np.abs(here.sum(axis=0) / named_ - made.shares[group] / made.shares[group].sum()).max() < 0.01
-    whole, _ = made.conditions(np.random.default_rng(0).random((5000, 2)), complete=True)
-    ends = [start + DICTIONARY.columns[j].bins for j, start in made.places.conditioned[:-1]]
-    assert condition[:, ends].any()
-    assert not whole[:, ends].any()
-    assert condition.shape[1] == made.places.conditions
+    assert np.abs(condition.mean(axis=0) - made.shares[made.places.groups[-1]]).max() < 0.005
+    assert condition.shape[1] == made.places.conditions == DICTIONARY.outcome_levels
 
 
-# ---------------------------------------------------------------- both networks
+# ---------------------------------------------------------------- generator and critic
 
 
 def test_start_is_public_and_the_package_has_these_layers() -> None:
     form = form_of(SMALL, DICTIONARY)
     one, other = (initial_weights(SMALL, DICTIONARY, seed) for seed in (b"a", b"b"))
     assert one == initial_weights(SMALL, DICTIONARY, b"a") != other
-    assert len(one) == 8 * (form.critic_length + form.generator_length)
-    assert sum(p.numel() for p in critic_of(form).parameters()) == form.critic_length
-    assert sum(p.numel() for p in generator_of(form).parameters()) == form.generator_length
-    names = {name for name, _ in form.generator_layout}
+    assert len(one) == 8 * form.length
+    assert sum(p.numel() for p in generator_of(form).parameters()) == form.length
+    names = {name for name, _ in form.layout}
     assert names == {name for name, _ in generator_of(form).named_parameters()}
 
 
 def test_the_generator_in_numpy_is_the_packages() -> None:
-    form = Form(4, (8, 6), (8,), Places(DICTIONARY).width, Places(DICTIONARY).conditions, 5)
+    form = Form(4, (8, 6), Places(DICTIONARY).width, Places(DICTIONARY).conditions)
     rng = np.random.default_rng(0)
-    params, inputs = rng.normal(size=form.generator_length), rng.normal(size=(2000, 4 + form.conditions))
+    params, inputs = rng.normal(size=form.length), rng.normal(size=(2000, 4 + form.conditions))
     statistics = form.settled(params, inputs)
     module = generator_of(form)
     module.load_state_dict(
         {
-            **{name: torch.tensor(values) for name, values in named(params, form.generator_layout).items()},
+            **{name: torch.tensor(values) for name, values in named(params, form.layout).items()},
             **{f"seq.{k}.bn.running_mean": torch.tensor(part[0]) for k, part in enumerate(statistics)},
             **{f"seq.{k}.bn.running_var": torch.tensor(part[1]) for k, part in enumerate(statistics)},
             **{f"seq.{k}.bn.num_batches_tracked": torch.tensor(1) for k in range(2)},
         }
     )
     wanted = module.eval()(torch.from_numpy(inputs)).detach().numpy()
-    assert np.allclose(form.answers(params, statistics, inputs), wanted, atol=1e-10)
+    own = slice(0, -form.conditions)
+    found = form.answers(params, statistics, inputs)
+    assert np.allclose(found[:, own], wanted[:, own], atol=1e-10)
+    assert np.array_equal(found[:, -form.conditions :], CERTAIN * inputs[:, -form.conditions :])
     batch = module.train()(torch.from_numpy(inputs)).detach().numpy()  # the statistics are those of the inputs
     assert np.allclose(batch, wanted, atol=1e-2)
 
 
-def test_generated_rows_are_clipped_as_patients_are() -> None:
-    made = adversaries(replace(SMALL, clip=0.3))
+def test_the_critic_is_the_packages_without_hidden_layer() -> None:
+    made, w = adversaries(), np.random.default_rng(0).normal(size=len(Places(DICTIONARY).pairs[0]))
+    first, second = made._pairs
+    sights = made._sights(made._generated("x")[0])
+    theirs = Discriminator(len(w), (), pac=1).double()
     with torch.no_grad():
-        rows = made._generated("x")[0]
-    kernel = ClippedGradients(made.critic, lambda module, x: module(x)[:, 0], clip=0.3)
-    wanted = kernel.sum([rows]) / len(rows)
-    found = np.concatenate([part.ravel() for part in made.of_critic("x")])
-    assert np.abs(found - wanted).max() < 2e-5 * np.abs(wanted).max()
-    loose = np.concatenate([part.ravel() for part in adversaries(replace(SMALL, clip=1e6)).of_critic("x")])
-    assert np.abs(found - loose).max() > 0.1 * np.abs(loose).max()  # the clip matters here
+        theirs.seq[0].weight[0], theirs.seq[0].bias[0] = torch.from_numpy(w), 0.0
+    products = sights[:, first] * sights[:, second] * torch.from_numpy(made._weights)
+    loss = made._away(*made._generated("x")) - theirs(products).mean()
+    wanted = torch.autograd.grad(loss, list(made.generator.parameters()))
+    for found, part in zip(made.of_generator("x", w), wanted, strict=True):
+        assert np.abs(found - part.numpy()).max() <= 2e-5 * np.abs(part.numpy()).max() + 1e-12
+    assert np.allclose(made.moments("x"), products.detach().mean(dim=0), atol=1e-4)
 
 
-def test_generated_rows_are_whole_levels() -> None:
-    made = adversaries()
-    rows = made._generated("x")[0].detach().numpy()
-    centre, spread = coding().scale
-    plain = rows * spread + centre
-    levels = ~np.isin(coding().places.kept, [place for _, place in coding().places.scalars])
-    assert np.allclose(plain[:, levels] * (1 - plain[:, levels]), 0, atol=1e-12)
-    assert made.of_generator("x")[0].any()
+def test_products_of_patients_are_summed_and_clipped() -> None:
+    made, data = coding(), cohort(700)
+    first, second = made.places.pairs
+    sights = made.sights(made.rows(data))
+    products = sights[:, first] * sights[:, second] * pair_weights(SMALL, made.places)
+    assert np.allclose(clipped_products(SMALL, made, data), products.sum(axis=0), atol=1e-3)
+    tight = replace(SMALL, clip=0.5)
+    norms = np.linalg.norm(products, axis=1)
+    wanted = (products * np.minimum(1.0, 0.5 / norms)[:, None]).sum(axis=0)
+    assert np.allclose(clipped_products(tight, made, data), wanted, atol=1e-3)
+    assert not np.allclose(clipped_products(SMALL, made, data), wanted, atol=1.0)
+
+
+def test_moments_are_those_of_rows_that_could_be_drawn() -> None:
+    made = adversaries(replace(SMALL, rows=2048))
+    rows, shares = (part.detach() for part in made._generated("x"))
+    places, rng = coding().places, np.random.default_rng(0)
+    drawn = np.zeros((40 * len(rows), places.width))
+    for group in places.groups:
+        ladder = np.cumsum(np.repeat(shares[:, group].numpy(), 40, axis=0), axis=1)
+        level = (rng.random((len(drawn), 1)) * ladder[:, -1:] >= ladder).sum(axis=1)
+        drawn[np.arange(len(drawn)), group.start + level] = 1.0
+    for _, place in places.scalars:
+        score = np.repeat(rows[:, place].numpy() / shares[:, place + 1].numpy(), 40)
+        drawn[:, place] = score * drawn[:, place + 1]
+    sights = coding().sights(drawn)
+    first, second = places.pairs
+    wanted = (sights[:, first] * sights[:, second]).mean(axis=0)
+    assert np.abs(wanted - made.moments("x")).max() < 0.03
 
 
 def test_an_untrained_generator_answers_with_released_frequencies() -> None:
-    made = adversaries(replace(SMALL, rows=4096))
-    rows = made._generated("y")[0].detach().numpy()
-    levels = ~np.isin(coding().places.kept, [place for _, place in coding().places.scalars])
-    assert np.abs(rows[:, levels].mean(axis=0)).max() < 0.25
-
-
-def test_projection_of_the_critic() -> None:
-    made = adversaries()
-    for parameter in made.critic.parameters():
-        parameter.data.mul_(50.0)
-    made.project()
-    layers = [(p.detach().numpy()) for p in made.critic.parameters()]
-    for weight, bias in zip(layers[::2], layers[1::2], strict=True):
-        assert (weight**2).sum() + (bias**2).sum() == pytest.approx(1, abs=1e-12)
+    shares = adversaries(replace(SMALL, rows=4096))._generated("y")[1].detach().numpy()
+    levels = ~np.isin(np.arange(shares.shape[1]), [place for _, place in coding().places.scalars])
+    assert np.abs(shares.mean(axis=0) - coding().shares)[levels].max() < 0.05
 
 
 # ---------------------------------------------------------------- settings and the extra
@@ -233,17 +259,17 @@ def test_settings_come_back(settings: Settings) -> None:
         {"latent": 0},
         {"units": 5000},
         {"blocks": 9},
-        {"critic_layers": 0},
-        {"critic_units": 0},
         {"rows": 15},
         {"turns": 0},
-        {"temperature": 0.0},
-        {"condition_weight": -1.0},
+        {"turns": 10_001},
+        {"pair_weight": 1.5},
+        {"missing_weight": -0.1},
+        {"margin_weight": -1.0},
+        {"memory": 1.0},
         {"evenness": 1.5},
         {"steps": 0},
-        {"uploads": 10},
+        {"uploads": 1},
         {"clip": 0.0},
-        {"critic_rate": -1.0},
         {"generator_rate": float("inf")},
         {"momentum": 1.0},
         {"averaging": 1.0},
@@ -269,7 +295,7 @@ def test_a_kind_without_a_multiplier() -> None:
 def test_parameters_of_another_network() -> None:
     form = form_of(SMALL, DICTIONARY)
     with pytest.raises(MisuseError, match="parameters"):
-        named(np.zeros(3), form.critic_layout)
+        named(np.zeros(3), form.layout)
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

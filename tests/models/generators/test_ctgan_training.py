@@ -127,9 +127,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, error: float) -> Iterator[None]:
     original, rng = Adversaries._generated, np.random.default_rng(0)
 
     def off(self: Adversaries, label: str) -> tuple[torch.Tensor, ...]:
-        rows, logits, target = original(self, label)
-        noise = [1 + error * torch.from_numpy(rng.normal(size=tuple(t.shape))) for t in (rows, logits)]
-        return rows * noise[0], logits * noise[1], target
+        return tuple(t * (1 + error * torch.from_numpy(rng.normal(size=tuple(t.shape)))) for t in original(self, label))
 
     with monkeypatch.context() as patched:
         patched.setattr(Adversaries, "_generated", off)
@@ -155,7 +153,7 @@ def test_beyond_the_tolerance_the_next_sum_is_another(monkeypatch: pytest.Monkey
 
 
 def test_numbers_of_threads_do_not_matter() -> None:
-    wide = replace(SMALL, units=64, critic_units=64, rows=512)
+    wide = replace(SMALL, units=64, rows=512)
     weights, before, found = initial_weights(wide, DICTIONARY, b"w"), torch.get_num_threads(), []
     try:
         for threads in (1, 2):
@@ -168,19 +166,38 @@ def test_numbers_of_threads_do_not_matter() -> None:
     assert found[0] == found[1]
 
 
-def test_every_layer_of_the_critic_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_critic_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[float] = []
     original = Adversaries.of_generator
 
-    def spy(self: Adversaries, label: str) -> list[Float64]:
-        values = [p.detach().numpy() for p in self.critic.parameters()]
-        sizes.extend(float((w**2).sum() + (b**2).sum()) for w, b in zip(values[::2], values[1::2], strict=True))
-        return original(self, label)
+    def spy(self: Adversaries, label: str, critic: Float64) -> list[Float64]:
+        sizes.append(float(np.linalg.norm(critic)))
+        return original(self, label, critic)
 
     monkeypatch.setattr(Adversaries, "of_generator", spy)
-    learned(cohort(300), UnprotectedSum(), replace(SMALL, critic_rate=1.0))
-    assert len(sizes) == 3 * (SMALL.critic_layers + 1)
-    assert max(sizes) <= 1 + 1e-12
+    learned(cohort(300), UnprotectedSum(), replace(SMALL, memory=0.0))
+    assert len(sizes) == SMALL.steps * SMALL.turns
+    assert 0.5 < max(sizes) <= 1 + 1e-12
+
+
+def test_a_sum_counts_as_much_as_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The critic's gradient on patients does not depend on its weights: sums that differ by noise are averaged."""
+    public = _Recorder()
+    learned(cohort(300), public)
+    assert np.array_equal(public.sums[1], public.sums[2])
+    seen: list[Float64] = []
+
+    def kept(parts: list[Float64]) -> list[Float64]:
+        seen.extend(parts)
+        return parts
+
+    monkeypatch.setattr("models.generators.ctgan.training.project", kept)
+    monkeypatch.setattr(Adversaries, "moments", lambda self, label: np.zeros(len(public.sums[1])))
+    noisy = [public.sums[0], *(total * k for k, total in enumerate(public.sums[1:], 1))]
+    learned(cohort(300), _Recorder(released=noisy), replace(SMALL, memory=0.0))
+    patients = seen[0] @ public.sums[1] / (seen[0] @ seen[0])
+    wanted = [k for k in (1.0, 1.5, 2.0) for _ in range(SMALL.turns)]
+    assert np.allclose([s @ public.sums[1] * patients / (public.sums[1] @ public.sums[1]) for s in seen], wanted)
 
 
 # ---------------------------------------------------------------- whatever runs out

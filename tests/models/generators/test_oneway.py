@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dp.queries import Neighbours
 from models.data import SurvivalData
 from models.errors import MisuseError
-from models.generators.dictionary import Kind
+from models.generators.dictionary import Dictionary, Kind, continuous
 from models.generators.oneway import Frequencies, OneWay
 from tests.models.generators.cohorts import COLUMNS, DICTIONARY, GRID, cohort
 
@@ -62,6 +62,30 @@ def test_scores_are_standard_normal_and_come_back() -> None:
         assert np.allclose(found.unscored(j, scores), seen, atol=0.02)
     with pytest.raises(MisuseError, match="list of values"):
         found.scores(3, data.x[:, 3])
+
+
+def test_a_bin_for_one_number_gives_back_that_number() -> None:
+    column = continuous("blast", -0.5, 3.0, atom=True)
+    known = Dictionary((column,), GRID)
+    x = np.where(np.arange(400) < 250, -0.5, np.linspace(-0.4, 2.9, 400))[:, None]
+    data = SurvivalData(x, np.ones_like(x, dtype=bool), np.full(400, 100.0), np.arange(400) < 200)
+    release, rng = OneWay(known), np.random.default_rng(0)
+    found = release.decode(release.contribution(data), 0.0)
+    codes = column.codes(x[:, 0], data.observed[:, 0])
+    for numbers in (found.numbers(0, codes, rng), found.unscored(0, rng.standard_normal(400))):
+        assert 0.5 < np.mean(numbers == -0.5) < 0.75  # to the last bit: a step of a distribution function is there
+        assert numbers[numbers != -0.5].min() > column.fine_edges[1]
+
+
+def test_scores_of_bins_are_means_of_a_normal_number() -> None:
+    found = frequencies()
+    z = np.sort(np.random.default_rng(0).standard_normal(400_000))
+    for j in (0, 1):
+        share = found.observed(j)
+        parts = np.split(z, (np.cumsum(share)[:-1] * len(z)).astype(int))
+        wanted = [part.mean() for part in parts]
+        assert np.abs(found.bin_scores(j) - np.clip(wanted, -4, 4))[share > 0.001].max() < 0.05
+        assert (share * found.bin_scores(j)).sum() == pytest.approx(0, abs=1e-9)
 
 
 def test_nothing_but_noise_still_gives_frequencies() -> None:

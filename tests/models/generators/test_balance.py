@@ -1,0 +1,83 @@
+"""Drawing together: every patient is the model's, the table has less chance in it than independent ones."""
+
+import numpy as np
+import pytest
+
+from models.generators.balance import TOGETHER, drawn, exchanged, spread, standard
+from models.generators.dictionary import Codes
+
+
+def probabilities(n: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    rng = np.random.default_rng(seed)
+    found = rng.dirichlet([4.0, 0.5, 0.2], n)
+    found[: n // 4] = [0.7, 0.3, 0.0]
+    return found
+
+
+def test_each_level_as_often_as_its_probabilities_say() -> None:
+    n, rng = 900, np.random.default_rng(1)
+    p = np.tile([0.61, 0.27, 0.12], (n, 1))
+    for _ in range(20):
+        counts = np.bincount(spread(p, rng.permutation(n), rng), minlength=3)
+        assert np.abs(counts - n * p[0]).max() <= 3
+
+
+def test_every_patient_has_its_own_probabilities() -> None:
+    p, rng = probabilities(40), np.random.default_rng(2)
+    features = np.random.default_rng(3).choice([-1.0, 1.0], size=(40, 2))
+    seen, after = np.zeros(p.shape), np.zeros(p.shape)
+    for _ in range(4000):
+        drawn = spread(p, rng.permutation(40), rng)
+        seen[np.arange(40), drawn] += 1 / 4000
+    for _ in range(1500):
+        drawn = exchanged(spread(p, rng.permutation(40), rng), p, features, rng)
+        after[np.arange(40), drawn] += 1 / 1500
+    assert np.abs(seen - p).max() < 0.04
+    assert np.abs(after - p).max() < 0.08  # pulled a little, by the balance of forty patients
+    assert np.abs(after - p).mean() < 0.02
+    assert (seen[p == 0] == 0).all()
+    assert (after[p == 0] == 0).all()
+
+
+def _imbalance(levels: Codes, p: object, features: object) -> float:
+    table = (np.eye(3)[levels] - p).T @ features / len(levels)  # type: ignore[operator]
+    return float(np.mean(table**2))
+
+
+def test_exchanges_take_most_of_the_imbalance_and_no_count() -> None:
+    n, rng = 600, np.random.default_rng(4)
+    p, features = probabilities(n), rng.normal(size=(n, 12))
+    features = (features - features.mean(axis=0)) / features.std(axis=0)
+    before, after = [], []
+    for _ in range(10):
+        first = spread(p, rng.permutation(n), rng)
+        second = exchanged(first, p, features, rng)
+        before.append(_imbalance(first, p, features))
+        after.append(_imbalance(second, p, features))
+        assert np.array_equal(np.bincount(first, minlength=3), np.bincount(second, minlength=3))
+    assert np.mean(after) < 0.2 * np.mean(before)  # 1 / (1 + STRENGTH) is 0.17
+
+
+def test_nothing_to_balance() -> None:
+    rng, p = np.random.default_rng(5), np.tile([0.0, 1.0], (7, 1))
+    drawn = spread(p, np.arange(7), rng)
+    assert drawn.tolist() == [1] * 7
+    assert exchanged(drawn, p, np.zeros((7, 2)), rng) is drawn
+    assert exchanged(drawn, p, np.zeros((7, 0)), rng) is drawn
+    assert standard(np.full(7, 0.1)).shape == (7, 0)
+    assert standard(np.array([0.0, 2.0]))[:, 0].tolist() == pytest.approx([-1.0, 1.0])
+
+
+def test_small_tables_are_drawn_together_and_large_ones_patient_by_patient() -> None:
+    chances = [np.tile([0.7, 0.3], (500, 1)), np.tile([0.9, 0.1], (500, 1))]
+    nothing = np.zeros((500, 0))
+
+    def off(whole: int) -> tuple[float, float]:
+        tables = [drawn(chances, nothing, whole, np.random.default_rng(seed)) for seed in range(30)]
+        share = [abs(first.mean() - 0.3) for first, _ in tables]
+        pair = [abs(float(np.mean((first - 0.3) * (second - 0.1)))) for first, second in tables]
+        return float(np.max(share)), float(np.mean(pair))
+
+    together, apart = off(500), off(TOGETHER + 1)
+    assert together[0] <= 1 / 500 < apart[0]
+    assert together[1] < 0.6 * apart[1]
