@@ -7,6 +7,15 @@ deviation per feature, two-valued columns Bernoulli, the time Weibull, right-cen
 likelihood. Dozens of features outweigh one time: w > 1 gives the time its part of a patient's clip norm. With κ = w = 1
 this is minus the evidence lower bound, up to constants.
 
+The features are decoded from all codes but the first. A code that serves both is drawn to what describes the patients
+best; where few of them die, that gradient outweighs the time's, and the first code is where the linear path of the time
+starts (`models.networks.savae`). Its column of the decoder is fed 0: it has no gradient, so the layout has no other
+form for it.
+
+Shapes. A patient's log α has a normal prior around that of the code 0, part of −log p(t_i, δ_i | z_i): few deaths tell
+the scale of a patient's time, far more would have to tell his shape, and shapes that differ by chance make survival
+curves cross.
+
 The noise. z_i = mean + e^(logvar/2)·ε_i with ε_i the standard normal numbers that SHAKE-128 gives for patient i's own
 features. A draw by position, or from one stream, would give all later patients another ε when one is taken away, and
 clipping would bound nothing; this ε, like everything else in ℓ_i, is a function of patient i. It stays the same in
@@ -40,6 +49,7 @@ _LABEL: Final = b"haemfed/latent-noise/v1"
 _LOG_VARIANCE: Final = (-12.0, 2.0)
 _LOG_SCALE: Final = (-3.0, 3.0)  # log standard deviation of a scaled number
 _LOG_YEARS: Final = 8.0  # ±; half a day is e^−6.6 years, a century e^4.6
+_SHAPE_PRECISION: Final = 10.0  # 1/variance of a patient's log shape around everybody's
 _STEEP: Final = 10.0  # beyond H = e^10 the loss is a tangent: its gradient stays a number that clipping can use
 
 
@@ -81,9 +91,12 @@ class SAVAE(nn.Module):
 
     def weibull(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """[n, L] codes → log α and log λ (λ in years), each [n], gradient zero outside their ranges."""
-        law = self.time(z) + self.bend(torch.tanh(self.curve(z)))
+        law = self._law(z)
         log_shape = torch.clamp(law[:, 0], -LOG_SHAPE_BOUND, LOG_SHAPE_BOUND)
         return log_shape, torch.clamp(law[:, 1], -RISK_BOUND, RISK_BOUND)
+
+    def _law(self, z: Tensor) -> Tensor:
+        return torch.as_tensor(self.time(z) + self.bend(torch.tanh(self.curve(z))))
 
     def time_loss(self, z: Tensor, log_years: Tensor, died: Tensor) -> Tensor:
         """Minus Weibull log-likelihood of time and event given the code, [n]."""
@@ -93,9 +106,14 @@ class SAVAE(nn.Module):
         log_hazard = log_shape + log_cumulative - log_time
         return _exp(log_cumulative) - died * log_hazard
 
+    def shape_loss(self, z: Tensor) -> Tensor:
+        """Minus log-density of the log shape around that of the code 0, [n], up to a constant."""
+        own = self._law(z)[:, 0] - self._law(torch.zeros_like(z))[:, 0]
+        return 0.5 * _SHAPE_PRECISION * own * own
+
     def feature_loss(self, z: Tensor, u: Tensor) -> Tensor:
-        """Minus log-likelihood of what was observed given the code, [n]."""
-        active = z
+        """Minus log-likelihood of what was observed given the codes but the first, [n]."""
+        active = torch.cat([torch.zeros_like(z[:, :1]), z[:, 1:]], dim=1)
         for layer in self.decoder:
             active = torch.tanh(layer(active))
         values = self.values(active)
@@ -126,8 +144,8 @@ class SAVAE(nn.Module):
         mean, log_variance = self.encode(u)
         z = mean + torch.exp(0.5 * log_variance) * epsilon
         divergence = 0.5 * (mean * mean + torch.exp(log_variance) - 1.0 - log_variance).sum(dim=1)
-        fit = time_weight * self.time_loss(z, log_years, died) + self.feature_loss(z, u)
-        return fit + kl_weight * divergence
+        time = self.time_loss(z, log_years, died) + self.shape_loss(z)
+        return time_weight * time + self.feature_loss(z, u) + kl_weight * divergence
 
 
 def columns(data: SurvivalData, latent: int) -> tuple[Tensor, ...]:

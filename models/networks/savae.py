@@ -15,7 +15,7 @@ and wide enough that only what numerical safety asks for is cut.
 
 The first code starts as the linear path of a proportional-hazards model: its row of A and B is 0, its weight in log λ
 is −1, so the untrained model ranks nobody, its first step is a step of linear Weibull regression, and wide codes cost
-that path nothing.
+that path nothing. The features are decoded from the other codes.
 
 Source: Apellániz, Parras & Zazo, Sci Rep 2024;14:24567 (SAVAE).
 """
@@ -47,7 +47,7 @@ class LatentWeibull:
     Args:
         hidden: widths of the encoder's hidden layers, at least one, 1 … 4096; the decoder of the features has them in
             reverse, that of the time has one layer of the last width.
-        latent: L ≥ 1, length of the code.
+        latent: L ≥ 1, length of the code; its first number is the time's alone.
         binary: columns whose values are 0 or 1 (Bernoulli), increasing; all others are numbers (Gaussian).
     """
 

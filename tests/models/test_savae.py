@@ -107,7 +107,7 @@ def test_the_time_loss_is_minus_the_log_density_or_the_log_survival_of_torchs_we
 def test_the_feature_loss_is_minus_the_log_likelihood_of_what_was_observed() -> None:
     network, data = drawn(), table(50)
     z = torch.from_numpy(np.random.default_rng(3).normal(size=(50, 3)))
-    active = z
+    active = z * torch.tensor([0.0, 1.0, 1.0])
     for layer in network.decoder:
         active = torch.tanh(layer(active))
     values, scales = network.values(active), torch.exp(network.scales(torch.ones((1, 1), dtype=torch.float64)))
@@ -121,6 +121,32 @@ def test_the_feature_loss_is_minus_the_log_likelihood_of_what_was_observed() -> 
     found = network.feature_loss(z, torch.from_numpy(inputs(data.x, data.observed)))
 
     assert torch.allclose(found, -(every * torch.from_numpy(data.observed.copy())).sum(1), rtol=1e-12)
+
+
+def test_the_shape_loss_is_minus_the_log_density_around_the_shape_of_the_code_0() -> None:
+    network = drawn()
+    z = torch.from_numpy(0.5 * np.random.default_rng(3).normal(size=(50, 3)))  # shapes inside their range
+    common = network.weibull(torch.zeros_like(z))[0]
+    prior = torch.distributions.Normal(common, 0.1**0.5)
+
+    found = network.shape_loss(z)
+
+    assert torch.allclose(found, prior.log_prob(common) - prior.log_prob(network.weibull(z)[0]), rtol=1e-12)
+    assert float(found.detach().max()) > 0.1
+    assert torch.all(network.shape_loss(torch.zeros_like(z)) == 0)
+
+
+def test_features_do_not_move_the_first_code_and_the_time_does() -> None:
+    network, data = drawn(), table(50)
+    u = torch.from_numpy(inputs(data.x, data.observed))
+    z = torch.from_numpy(np.random.default_rng(3).normal(size=(50, 3))).requires_grad_()
+
+    (of_features,) = torch.autograd.grad(network.feature_loss(z, u).sum(), z)
+    (of_time,) = torch.autograd.grad(network.time_loss(z, torch.zeros(50), torch.ones(50)).sum(), z)
+
+    assert torch.all(of_features[:, 0] == 0)
+    assert torch.all(of_features[:, 1:].abs().max(dim=0).values > 0)
+    assert torch.all(of_time.abs().max(dim=0).values > 0)
 
 
 def test_the_divergence_is_that_of_torch() -> None:
