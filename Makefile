@@ -68,6 +68,7 @@ bench-equivalence: $(READY)
 
 bench-preset: $(READY)
 	$(BIN)/python benchmarks/choose_preset.py
+	$(BIN)/python -m benchmarks.models.tune
 
 proto: $(READY)
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. nodes/proto/federation.proto

@@ -263,7 +263,8 @@ def main() -> None:
         },
     }
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(report, indent=1) + "\n")
+    kept = json.loads(OUT.read_text()) if OUT.exists() else {}  # the search of `benchmarks.models.tune` is in it, too
+    OUT.write_text(json.dumps(kept | report, indent=1) + "\n")
     print("chosen:", report["chosen"])
     print("in models/presets.py:", {key: preset("aml-small").to_json()[key] for key in keys})
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.errors import MisuseError
 from models.losses import Batch, PerPatientLoss, PiecewiseExponential
-from models.networks import RISK_BOUND, Hazards
+from models.networks import RISK_BOUND, Ensemble, Hazards
 
 
 class DeepSurv(nn.Module):
@@ -66,6 +66,31 @@ class DeepSurv(nn.Module):
     def per_patient_loss(self, batch: Batch, loss: PerPatientLoss | None = None) -> Tensor:
         """[n] losses in nats, one per patient, entry i a function of patient i alone."""
         return (loss or PiecewiseExponential()).per_patient(self(batch.inputs), batch)
+
+
+class Members(nn.Module):
+    """The networks of an ensemble beside each other; parameters in the order of `Ensemble.layout`.
+
+    A patient's loss is the sum of his losses under each member, so every member is trained as if it were alone, but all
+    share the one clip of his gradient.
+
+    Args:
+        features: p ≥ 1.
+        form: its public form.
+        intervals: K ≥ 1.
+    """
+
+    def __init__(self, features: int, form: Ensemble, intervals: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(DeepSurv(features, form.hidden, intervals) for _ in range(form.members))
+        names = tuple((name, tuple(p.shape)) for name, p in self.named_parameters())
+        if names != form.layout(features, intervals):
+            raise MisuseError(f"the ensemble has parameters {names}, its public layout says otherwise")
+
+    def per_patient_loss(self, batch: Batch, loss: PerPatientLoss | None = None) -> Tensor:
+        """[n] losses in nats, one per patient, entry i a function of patient i alone."""
+        members = [each for each in self.members if isinstance(each, DeepSurv)]
+        return torch.stack([member.per_patient_loss(batch, loss) for member in members]).sum(dim=0)
 
 
 def flat(model: nn.Module) -> bytes:

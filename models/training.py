@@ -9,6 +9,7 @@ between hosts, because only their clipped, noised sum leaves.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -154,7 +155,10 @@ def fit(
     if data.features != features:
         raise MisuseError(f"the study has {features} features, the data {data.features}")
     patients = made.columns(data.bounded(preset.horizon))
-    return descend(preset, made.module, made.losses, weights, patients, secure_sum, query, on_step, sampler=sampler)
+    return descend(
+        preset, made.module, made.losses, weights, patients, secure_sum, query, on_step,
+        penalties=made.penalties, sampler=sampler,
+    )  # fmt: skip
 
 
 def descend(
@@ -167,13 +171,15 @@ def descend(
     query: Callable[[int], Query],
     on_step: Callable[[int, str], None] | None = None,
     *,
+    penalties: Sequence[float] = (),
     sampler: Sampler = FULL_BATCH,
 ) -> Trained:
     """Gradient descent of any network through the secure sum; it leaves the last iterate in `model`.
 
     One step: per-patient gradients of this site's patients (all, or a Poisson sample), each clipped to L2 norm C,
     summed, released by `secure_sum` with everybody else's, divided by the public normaliser, applied by a public
-    update. The returned parameters are the polynomial-decay average of the iterates, which is post-processing.
+    update. Ridge penalties are added to the released sum, and the returned parameters are the polynomial-decay average
+    of the iterates: both are post-processing of what is public.
 
     Guarantee: with a `secure_sum` that releases query t at multiplier z, each step is the Gaussian mechanism of that
         multiplier for one added or removed patient, subsampled with the sampler's probability.
@@ -188,10 +194,11 @@ def descend(
         query: step index → query; its length must be d and its sensitivity C. Each is asked `about` the present
             weights, so that two sites whose weights differ cannot complete a sum together.
         on_step: called after each applied step with (steps done, digest of the averaged parameters).
+        penalties: λ of ½λ‖w‖² beside the loss of all patients, one for each parameter; none by default.
         sampler: who takes part in an upload; its probability is that of the queries.
 
     Raises:
-        MisuseError: weights or query do not fit the model.
+        MisuseError: weights, query or penalties do not fit the model.
     """
     pour(model, weights)
     _check(query(0), descent, len(weights) // 8)
@@ -206,6 +213,8 @@ def descend(
         query=lambda step: query(step).about(flat(model)),
         sampler=sampler,
     )
+    # The sum over a sample is q times everybody's on average, so the prior weighs q times as much beside it.
+    optimizer.attach_step_hook(ridge(model, penalties, sampler.probability / descent.normaliser))
 
     average = _numbers(weights)
     done = 0
@@ -220,6 +229,33 @@ def descend(
         if on_step is not None:
             on_step(done, model_digest(average.astype("<f8").tobytes()))
     return Trained(average.astype("<f8").tobytes(), done)
+
+
+def ridge(model: nn.Module, penalties: Sequence[float], scale: float) -> Callable[[object], None]:
+    """What adds penalties to released gradients: ``p.grad += (λ · scale) · p``, element-wise, as `PublicUpdate` counts.
+
+    Args:
+        model: whose parameters have `grad` when it is called.
+        penalties: λ ≥ 0 of each parameter, or none at all.
+        scale: what the released sum was multiplied by.
+
+    Raises:
+        MisuseError: penalties of another number of parameters, or below zero.
+    """
+    parameters = list(model.parameters())
+    if len(penalties) not in {0, len(parameters)} or not all(0 <= penalty < math.inf for penalty in penalties):
+        raise MisuseError(f"{len(penalties)} penalties, each finite and at least 0, for {len(parameters)} parameters")
+    weighed = [(p, penalty * scale) for p, penalty in zip(parameters, penalties, strict=False) if penalty > 0]
+
+    def add(_: object) -> None:
+        for p, weight in weighed:
+            grad = p.grad
+            if grad is None:
+                raise MisuseError("a parameter has no released gradient")
+            total = grad.numpy()
+            np.add(total, weight * p.detach().numpy(), out=total)
+
+    return add
 
 
 def _numbers(params: bytes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nodes import errors, issue_pages, logs, profile_pages
+from nodes import errors, issue_pages, logs, preset_pages, profile_pages
 from nodes.config import CoordinatorConfig, SiteConfig
 from nodes.policy import Policy
 
@@ -58,6 +58,7 @@ def pages() -> Mapping[str, str]:
         "exit-codes.md": _exit_codes(),
         "issues.md": issue_pages.page(_GENERATED),
         "log-fields.md": _log_fields(),
+        "presets.md": preset_pages.page(_GENERATED),
         "profiles.md": profile_pages.page(_GENERATED),
     }
 

@@ -1,8 +1,10 @@
 """The parts of benchmarks/models that decide what its figures mean. Nothing here measures."""
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +12,23 @@ import torch
 
 from benchmarks import cohorts
 from benchmarks.cohorts import CohortMissing
-from benchmarks.models import arms, centres, learned, nine, run, synthetic
+from benchmarks.models import arms, centres, learned, nine, run, synthetic, tune
+from benchmarks.models import network as network_module
 from benchmarks.models.centres import Fold, difference
 from benchmarks.models.cohorts import Hospitals, load
 from benchmarks.models.drugs import Drugs, beside
 from benchmarks.models.network import Network, Settings, Table, penalised, rounds, train
-from benchmarks.models.settings import FOUND, PRIVATE, linear, of_disease
+from benchmarks.models.settings import FOUND, PRIVATE, apart, of_disease
 from benchmarks.sections import NotThere, section_of
-from models.data import SurvivalData
-from models.deepsurv import DeepSurv
+from dp.optimizer import Adam, PublicUpdate
+from models.data import SurvivalData, exposures, inputs
+from models.deepsurv import DeepSurv, flat, pour
+from models.learners import trainable
 from models.losses import Batch
 from models.metrics import harrell_c
+from models.predict import SurvivalModel
+from models.presets import preset
+from models.training import initial_weights, ridge
 
 GRID = (0.0, 365.25, 730.5, 1826.25)
 SMALL = Settings(3, 2, 5.0, 5.0, 0.02, 30, GRID, -0.5)
@@ -101,12 +109,50 @@ def test_penalties_weigh_on_the_sum() -> None:
     assert [float(g.max()) for g in found] == pytest.approx([0.0, 0.1, 0.14, 0.0, 0.14])
 
 
-def test_without_hidden_units_the_network_is_linear() -> None:
-    network, _ = train(linear(SMALL), [Table.of(patients(60), GRID)], 0)
-    x = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
-    risk = network.risk(SurvivalData(x, np.ones((3, 3), bool), np.ones(3), np.ones(3, bool)))
+def test_the_product_and_the_fast_network_take_the_same_steps() -> None:
+    """In float64 and without a clip: loss, penalties, Adam, and the mean of the members."""
+    data = patients(80).bounded(GRID[-1])
+    one = replace(
+        preset("deepsurv-mds-open"), hidden=(3,), members=2, linear_penalty=5.0, hidden_penalty=7.0, grid=GRID
+    )
+    one = replace(one, calibration_times=(365.25,), learning_rate=0.02, initial_log_hazard=-0.5)
+    weights = initial_weights(one, 3, b"seed")
+    made = trainable(one, 3)
+    pour(made.module, weights)
+    update, add = PublicUpdate(made.module.parameters(), Adam(0.02)), ridge(made.module, made.penalties, 1 / 80)
+    start = SurvivalModel.as_trained(("a", "b", "c"), one.network, GRID, weights)._arrays
+    names = ("baseline.weight", "skip.weight", "hidden.0.weight", "hidden.0.bias", "out.weight")
+    stacked = [np.stack([start[f"members.{e}.{name}"] for e in (0, 1)]) for name in names]
+    shapes = ((2, 3), (2, 6), (6, 6), (6,), (2, 3))
+    network = Network([p.reshape(shape) for p, shape in zip(stacked, shapes, strict=True)])  # type: ignore[misc]
+    at_risk, deaths = exposures(data, GRID)
+    table, fast = Table(inputs(data.x, data.observed), at_risk, deaths), network_module.Adam(0.02)  # type: ignore[arg-type]
+    settings = replace(SMALL, linear_penalty=5.0, hidden_penalty=7.0)
+    for _ in range(30):
+        network = Network(fast.step(network.params, penalised(network, network.gradient(table), settings, 80)))
+        made.module.zero_grad()
+        (made.losses(made.module, *made.columns(data)).sum() / 80).backward()  # type: ignore[no-untyped-call]
+        add(None)
+        update.step()
 
-    assert risk[2] - risk[1] == pytest.approx(risk[1] - risk[0], rel=1e-5)
+    model = SurvivalModel.as_trained(("a", "b", "c"), one.network, GRID, flat(made.module))
+    for which, name in enumerate(names):
+        ours = np.concatenate([model._arrays[f"members.{e}.{name}"].ravel() for e in (0, 1)])
+        assert ours == pytest.approx(network.params[which].ravel(), abs=1e-9), name
+    mean = network.risks(table.z).mean(axis=1)
+    assert model.risk(data.x, data.observed) == pytest.approx(mean, abs=1e-9)
+    assert np.abs(mean).max() > 0.1
+
+
+def test_training_by_the_product_is_that_of_the_fast_network_but_for_the_first_weights() -> None:
+    data, held = patients(400), patients(400, 9)
+    pooled = arms.deepsurv("MDS", data, 0)(held)
+    shared = arms.lockstep("MDS", data, np.arange(400) % 5, 0)(held)
+    fast, _ = train(apart("MDS"), [Table.of(data, of_disease("MDS").grid)], 0)
+
+    assert shared == pytest.approx(pooled, abs=1e-6)
+    assert harrell_c(pooled, held) == pytest.approx(harrell_c(fast.risk(held), held), abs=0.003)
+    assert harrell_c(pooled, held) > 0.65
 
 
 def test_intervals_know_that_training_sets_overlap() -> None:
@@ -170,7 +216,16 @@ def test_private_descent_counts_on_all_but_the_colluding(monkeypatch: pytest.Mon
 
 
 def test_every_figure_has_a_section() -> None:
-    others = ["6.1b", "6.4", "6.11", "6.11b", *(f"6.{n}" for n in (12, 13, 15, 18, 19, 20)), "6.14a", "6.14b", "6.arms"]
+    others = [
+        "6.1b",
+        "6.4",
+        "6.11",
+        "6.11b",
+        *(f"6.{n}" for n in (12, 13, 15, 18, 19, 20, 21, 22)),
+        "6.14a",
+        "6.14b",
+        "6.arms",
+    ]
     generators = [figure for figures in synthetic.FIGURES.values() for figure in figures]
     owners = {figure: section_of(run.BENCHMARK, figure) for figure in (*centres._FIGURES, *others, *generators)}
 
@@ -212,6 +267,17 @@ def test_the_nine_tables_are_scaled_by_training_patients_alone() -> None:
     assert np.nanmean(seen[:, :2], axis=0) == pytest.approx([0, 0], abs=1e-12)
     assert np.nanstd(seen[:, :2], axis=0) == pytest.approx([1, 1])
     assert np.array_equal(one.x[:, 2], np.where(data.observed[:, 2], data.x[:, 2], 0.0))
+
+
+@pytest.mark.parametrize(("adam", "chosen"), [((0.7, 0.7, 0.7), "adam"), ((0.9, 0.9, 0.6), "sgd-momentum")])
+def test_adam_takes_the_presets_place_only_if_it_is_better_on_every_part(
+    adam: tuple[float, ...], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([score for part in adam for score in (0.6, part)])
+    monkeypatch.setattr(learned, "train", lambda public, *_: public)
+    monkeypatch.setattr(nine, "antolini_c", lambda *_: next(scores))
+
+    assert nine.chosen_of(patients(60), 2, 0).update == chosen
 
 
 def test_near_the_published_value_is_a_hundredth_or_one_standard_error() -> None:
@@ -282,14 +348,46 @@ def test_a_missing_cohort_is_named(tmp_path: Path) -> None:
         load("MDS", tmp_path)
 
 
-def test_no_cohort_is_reported_with_penalties_that_it_chose() -> None:
-    found = FOUND["DEEPSURV, (λ, κ, steps): BeatAML, METABRIC"]
+@pytest.fixture(scope="module")
+def searched() -> dict[str, Any]:
+    section: dict[str, Any] = json.loads(tune.OUT.read_text())["diseases"]
+    return section
+
+
+@pytest.mark.parametrize("kind", sorted(tune.CANDIDATES))
+def test_the_presets_of_diseases_are_what_other_cohorts_chose(searched: dict[str, Any], kind: str) -> None:
+    tried = json.loads(json.dumps([dict(constants) for constants in tune.CANDIDATES[kind]]))
+    rows = searched["search"].get(kind, {"rows": []})["rows"]
+    learner, _, variant = kind.partition("-")
+
+    assert [row["constants"] for row in rows] == tried[: len(rows)]
+    for disease, votes in tune.VOTES.items():
+        assert disease.upper() not in votes
+        shipped = preset(f"{learner}-{disease}-{variant}")
+        # What was not searched ships what was in use before.
+        found = rows[tune.chosen(rows, votes, tune.EARLIER.get(kind, {}))]["constants"] if rows else tried[0]
+        assert {name: shipped.to_json()[name] for name in found} == found, (disease, found)
+        best = searched["recalibration"][variant][tune.recalibrated(searched["recalibration"][variant], votes)]
+        assert (shipped.breslow_bound, shipped.breslow_pseudo_events) == (best["bound"], best["pseudo_events"])
+
+
+def test_a_candidate_must_win_by_more_than_noise() -> None:
+    rows = [{"c": {"A": 0.70, "B": 0.60}}, {"c": {"A": 0.71, "B": 0.59}}, {"c": {"A": 0.70, "B": 0.61}}]
+
+    assert tune.chosen(rows, ["A", "B"]) == 2
+    assert tune.chosen(rows, ["A"]) == 1
+    assert tune.chosen(rows[:2], ["A", "B"]) == 0
+    assert tune.chosen(rows, ["A"], {0: {"A": 0.71}, 1: {"A": 0.70}}) == 0
+    assert tune.recalibrated([{"nll": {"A": 1.0}}, {"nll": {"A": 0.9}}], ["A"]) == 1
+
+
+def test_the_steps_without_noise_are_the_best_that_the_first_search_found() -> None:
+    found = FOUND["DeepSurv, (λ, κ, steps): BeatAML, METABRIC"]
     tried = {eval(key): scores for key, scores in found.items() if key.startswith("(")}  # noqa: S307 - our own constants
 
-    for cohort, votes in (("MDS", (0, 1)), ("MM", (0, 1)), ("AML", (1,))):
-        best = max(tried, key=lambda key: sum(tried[key][vote] for vote in votes))
-        chosen = of_disease(cohort)
-        assert (chosen.linear_penalty, chosen.hidden_penalty, chosen.steps) == best
+    best = max(tried, key=lambda key: sum(tried[key]))
+    chosen = of_disease("MDS")
+    assert (chosen.linear_penalty, chosen.hidden_penalty, chosen.steps) == best
 
 
 def test_private_steps_are_the_best_that_were_found() -> None:

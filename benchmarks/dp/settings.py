@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from dp.calibration import split_budget
+from models.diseases import DISEASES
 from models.presets import Preset, preset
 from nodes.protocol import TRAINING_SHARES
 
@@ -39,9 +40,7 @@ class Disease:
 
 
 _DISEASES: Final[Mapping[str, Disease]] = {
-    "AML": Disease((0, 1 / 12, 0.25, 0.5, 1, 2, 5), -0.3),  # median survival about a year
-    "MDS": Disease((0, 0.25, 0.5, 1, 2, 3, 5), -1.4),  # about three years
-    "MM": Disease((0, 0.5, 1, 2, 3, 4, 5), -2.2),  # six to eight years
+    **{name.upper(): Disease(known.years, known.log_hazard) for name, known in DISEASES.items()},
     "METABRIC": Disease((0, 1, 2, 3, 5, 7.5, 10), -2.7),  # breast cancer: more than ten years
 }
 

@@ -1,4 +1,8 @@
-"""Every way to get a risk from training patients: an arm. Each sees one training fold and nothing else."""
+"""Every way to get a risk from training patients: an arm. Each sees one training fold and nothing else.
+
+What is pooled, in lockstep or private is trained by the product. Hospitals alone, hundreds of trainings in a fold with
+early stopping, and FedAvg use `benchmarks.models.network`, of which a test says that it is the same training.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks.dp import federation
 from benchmarks.dp.settings import multiplier, preset_of
+from benchmarks.models import learned
 from benchmarks.models.network import Settings, Table, rounds, train
-from benchmarks.models.settings import FEDAVG, LOCAL, PRIVATE, PROXIMAL, linear, of_disease
+from benchmarks.models.settings import FEDAVG, LOCAL, PRIVATE, PROXIMAL, apart, of_disease
 from models.data import Float64, SurvivalData
 from models.fidelity import cox
 from models.metrics import harrell_c
@@ -39,26 +44,26 @@ def ridge_cox(train_: SurvivalData, rng: np.random.Generator, strata: Sites | No
     return cox.choose(train_, rng, strata=strata, folds=_INNER).risk
 
 
-def deepsurv(cohort: str, train_: SurvivalData, seed: int, settings: Settings | None = None) -> Risk:
-    """DeepSurv on pooled patients."""
-    chosen = settings or of_disease(cohort)
-    return train(chosen, [Table.of(train_, chosen.grid)], seed)[0].risk
+def deepsurv(cohort: str, train_: SurvivalData, seed: int, kind: str = "deepsurv") -> Risk:
+    """DeepSurv on pooled patients, by the product's training."""
+    chosen = of_disease(cohort, kind).sized(len(train_))
+    return learned.risk_of(learned.train(chosen, [train_], seed))
 
 
 def cox_pem(cohort: str, train_: SurvivalData, seed: int) -> Risk:
     """The same without hidden layer."""
-    return deepsurv(cohort, train_, seed, linear(of_disease(cohort)))
+    return deepsurv(cohort, train_, seed, "cox")
 
 
 def lockstep(cohort: str, train_: SurvivalData, sites: Sites, seed: int, *, hidden: bool = True) -> Risk:
-    """DeepSurv by the sum of the hospitals' gradients in each step."""
-    chosen = of_disease(cohort) if hidden else linear(of_disease(cohort))
-    return train(chosen, list(_tables(train_, sites, chosen)), seed)[0].risk
+    """DeepSurv by the sum of the hospitals' gradients in each step, by the product's training."""
+    chosen = of_disease(cohort, "deepsurv" if hidden else "cox").sized(len(train_))
+    return learned.risk_of(learned.train(chosen, [train_.rows(sites == site) for site in np.unique(sites)], seed))
 
 
 def federated_rounds(cohort: str, train_: SurvivalData, sites: Sites, seed: int, proximal: float = 0.0) -> Risk:
     """DeepSurv by FedAvg, or FedProx."""
-    chosen = of_disease(cohort)
+    chosen = apart(cohort)
     return rounds(chosen, list(_tables(train_, sites, chosen)), seed, *FEDAVG, proximal).risk
 
 
@@ -107,7 +112,7 @@ def alone(cohort: str, train_: SurvivalData, rng: np.random.Generator) -> Risk:
 
 
 def _stopped(cohort: str, penalties: tuple[float, float], rng: np.random.Generator, train_: SurvivalData) -> Risk:
-    known = of_disease(cohort)
+    known = apart(cohort)
     chosen = replace(known, linear_penalty=penalties[0], hidden_penalty=penalties[1])
     watched = np.zeros(len(train_), dtype=bool)
     watched[rng.permutation(len(train_))[: round(_WATCHED * len(train_))]] = True

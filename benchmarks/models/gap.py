@@ -26,7 +26,7 @@ from benchmarks.dp.utility import interval, pool
 from benchmarks.models import learned, network
 from benchmarks.models.arms import uncounted
 from benchmarks.models.centres import ALL, FOLDS, Fold, Scores, _folds, _loaded
-from benchmarks.models.settings import PRIVATE, of_disease
+from benchmarks.models.settings import PRIVATE, apart
 from benchmarks.report import Row
 from benchmarks.sections import Asked
 from dp.calibration import split_budget
@@ -86,7 +86,7 @@ def run(fold: Fold) -> Scores:
         model = _private(which, parts, fold, recalibrated=recalibrated)
         found[arm] = negative_log_likelihood(model, bounded)
         found[f"C-index: {arm}"] = harrell_c(model.risk(bounded.x, bounded.observed), bounded)
-    best = replace(of_disease(fold.cohort), members=1)
+    best = replace(apart(fold.cohort), members=1)
     trained, _ = network.train(best, [network.Table.of(inside, best.grid)], fold.seed * FOLDS + fold.fold)
     found["without"] = float(trained.loss(network.Table.of(held, best.grid))[0]) / len(bounded)
     found["C-index: without"] = harrell_c(trained.risk(bounded), bounded)

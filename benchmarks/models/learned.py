@@ -19,15 +19,23 @@ from models.predict import SurvivalModel
 from models.presets import Preset, preset
 from models.training import descend, initial_weights
 
-__all__ = ["linear", "of_disease", "risk_of", "train"]
+__all__ = ["linear", "of_disease", "risk_of", "sized", "train"]
+
+
+_BLOCK = 128  # rows of one pass: hospitals are small, and a block is filled up with zeros
 
 
 def of_disease(name: str, cohort: str, patients: float) -> Preset:
     """Return a public preset with a cohort's time grid and hazard, sized for so many training patients."""
+    return sized(preset(name), cohort, patients)
+
+
+def sized(chosen: Preset, cohort: str, patients: float) -> Preset:
+    """Return any preset with a cohort's time grid and hazard, sized for so many training patients."""
     known = constants_of(cohort)
     grid = tuple(365.25 * edge for edge in known.grid)
     return replace(
-        preset(name),
+        chosen,
         grid=grid,
         initial_log_hazard=known.log_hazard,
         calibration_times=grid[-2:-1],
@@ -54,7 +62,7 @@ def train(
     """
     features, release = sites[0].features, door or Open()
     made = trainable(chosen, features)
-    kernel = ClippedGradients(made.module, made.losses, clip=chosen.clip)
+    kernel = ClippedGradients(made.module, made.losses, clip=chosen.clip, block=_BLOCK)
     mine, *others = (made.columns(site.bounded(chosen.horizon)) for site in sites)
     tables = [kernel.table(other) for other in others]
     weights = initial_weights(chosen, features, b"benchmarks/models/%d" % seed)
@@ -66,7 +74,7 @@ def train(
     def secure_sum(query: Query, contribution: Callable[[], Float64]) -> Float64:
         return release(query, [contribution(), *(kernel.sum(table) for table in tables)])
 
-    trained = descend(chosen, made.module, made.losses, weights, mine, secure_sum, asked)
+    trained = descend(chosen, made.module, made.losses, weights, mine, secure_sum, asked, penalties=made.penalties)
     names = tuple(f"x{j}" for j in range(features))
     return SurvivalModel.as_trained(names, chosen.network, chosen.grid, trained.params)
 

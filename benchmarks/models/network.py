@@ -2,8 +2,10 @@
 
 The model is that of `models.deepsurv` (linear path, one hidden tanh layer, piecewise-constant baseline) and the loss
 that of `models.losses.PiecewiseExponential`, divided by the patients, plus ½(λ‖w‖² + κ(‖W‖² + ‖v‖²))/patients. Members
-of an ensemble differ in their first weights alone; the ensemble's risk is the mean of theirs. The loss of a federation
-is the sum over its hospitals, so lockstep training is this training with one table for each hospital.
+of an ensemble differ in their first weights alone; the ensemble's risk is the mean of theirs. The product trains the
+same (`models.training`, preset "deepsurv-mds-open") ten times as slowly, because it clips each patient's gradient
+exactly; this one is for the arms that train hundreds of times in a fold. The loss of a federation is the sum over its
+hospitals, so lockstep training is this training with one table for each hospital.
 """
 
 from __future__ import annotations
@@ -136,7 +138,7 @@ class Adam:
     """Kingma & Ba, ICLR 2015, with the usual constants; makes new arrays, so networks stay what they were."""
 
     def __init__(self, rate: float) -> None:
-        self._rate, self._step = F(rate), 0
+        self._rate, self._step = rate, 0
         self._first: Params = []
         self._second: Params = []
 
@@ -148,11 +150,11 @@ class Adam:
             self._second = [np.zeros_like(p) for p in params]
         done = []
         for k, (p, g) in enumerate(zip(params, gradients, strict=True)):
-            self._first[k] = F(0.9) * self._first[k] + F(0.1) * g
-            self._second[k] = F(0.999) * self._second[k] + F(0.001) * g * g
-            mean = self._first[k] / F(1 - 0.9**self._step)
-            spread = np.sqrt(self._second[k] / F(1 - 0.999**self._step))
-            done.append(p - self._rate * mean / (spread + F(1e-8)))
+            self._first[k] = 0.9 * self._first[k] + 0.1 * g
+            self._second[k] = 0.999 * self._second[k] + 0.001 * g * g
+            mean = self._first[k] / (1 - 0.9**self._step)
+            spread = np.sqrt(self._second[k] / (1 - 0.999**self._step))
+            done.append(p - self._rate * mean / (spread + 1e-8))
         return done
 
 
@@ -163,7 +165,7 @@ def penalised(
     penalties = (0.0, settings.linear_penalty, settings.hidden_penalty, 0.0, settings.hidden_penalty)
     whole = everybody or patients
     return [
-        g / F(patients) + F(penalty / whole) * p
+        g / float(patients) + float(penalty / whole) * p
         for g, p, penalty in zip(summed, network.params, penalties, strict=True)
     ]
 
@@ -222,7 +224,7 @@ def rounds(
             for _ in range(local_steps):
                 gradients = penalised(own, own.gradient(table), settings, len(table), sizes.sum())
                 gradients = [
-                    g + F(proximal) * (p - start)
+                    g + proximal * (p - start)
                     for g, p, start in zip(gradients, own.params, network.params, strict=True)
                 ]
                 own = Network(rule.step(own.params, gradients))

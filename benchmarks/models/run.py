@@ -99,7 +99,7 @@ def _facts() -> dict[str, Any]:
 
     return {
         "settings": {
-            "deepsurv": vars(settings.DEEPSURV),
+            "deepsurv": settings.of_disease("MDS").to_json(),
             "private": vars(settings.PRIVATE),
             "found": settings.FOUND,
         },
@@ -121,7 +121,7 @@ BENCHMARK = Benchmark(
         "drugs": Section(("6.11b",), _drugs),
         "cmml": Section(("6.12",), _cmml),
         "mm": Section(("6.13",), _mm),
-        "embeddings": Section(("6.14a", "6.14b"), _embeddings),
+        "embeddings": Section(("6.14a", "6.14b", "6.14c"), _embeddings),
         "savae9": Section(("6.15",), _nine),
         "generators": Section(("6.16a", "6.17a", "6.17b"), partial(_generator, "Bayesian network")),
         "vaebgm": Section(("6.16b", "6.17c", "6.17d"), partial(_generator, "VAE-BGM")),

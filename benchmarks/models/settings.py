@@ -2,7 +2,7 @@
 
 | what       | candidates                               | chosen                                                 |
 |------------|------------------------------------------|--------------------------------------------------------|
-| `DEEPSURV` | λ, κ in 10 … 300, 100 or 200 steps       | on BeatAML and METABRIC; for BeatAML on METABRIC alone |
+| DeepSurv   | λ, κ in 10 … 300, 100 or 200 steps       | on BeatAML and METABRIC; for BeatAML on METABRIC alone |
 | `PRIVATE`  | width 8 or 16, step size .01 … .04       | on BeatAML and METABRIC, noise per patient as with MDS |
 | `LOCAL`    |                                          | by each hospital inside its own training patients      |
 
@@ -10,33 +10,19 @@ The best mean of the columns wins. λ and κ weigh on the sum over patients, lik
 other sizes. Differences below .002 are noise. The columns of `cohorts` were not chosen by a search, but drafts of these
 constants were tried on one deal of the MDS cohort too (C .745 to .750 without noise).
 
-Scores of the search (5-fold C, one to three deals): `FOUND`.
+Scores of the search (5-fold C, one to three deals): `FOUND`. The constants of DeepSurv without noise are the product's
+presets "deepsurv-mds-open" and so on, for which `benchmarks.models.tune` searched again.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from benchmarks.dp.settings import Disease, Way, disease
 from benchmarks.models.network import Settings
+from models.presets import Preset, preset
 
-__all__ = ["DEEPSURV", "FOUND", "LOCAL", "PRIVATE", "constants_of", "linear", "of_disease"]
-
-DEEPSURV: Final = Settings(
-    hidden=16,
-    members=3,
-    linear_penalty=200.0,
-    hidden_penalty=30.0,
-    learning_rate=0.01,
-    steps=200,
-    grid=(0.0, 1.0),
-    log_hazard=0.0,
-)
-"""Without privacy, pooled and in lockstep; grid and hazard come from `of_disease`."""
-
-_ELSEWHERE: Final = {"AML": (100.0, 10.0)}
-"""Of a cohort that had a vote in `DEEPSURV`: what METABRIC alone chose."""
+__all__ = ["FEDAVG", "FOUND", "LOCAL", "PRIVATE", "PROXIMAL", "apart", "constants_of", "of_disease"]
 
 PRIVATE: Final = Way((8,), 3.0, 0.01, 3.0)
 """Descent with noise, and the same steps without."""
@@ -50,7 +36,7 @@ PROXIMAL: Final = 0.01
 """μ of FedProx."""
 
 FOUND: Final[dict[str, Any]] = {
-    "DEEPSURV, (λ, κ, steps): BeatAML, METABRIC": {
+    "DeepSurv, (λ, κ, steps): BeatAML, METABRIC": {
         "(30, 10, 100)": (0.7206, 0.5840),
         "(30, 30, 200)": (0.7240, 0.5844),
         "(100, 10, 100)": (0.7200, 0.5841),
@@ -77,28 +63,26 @@ FOUND: Final[dict[str, Any]] = {
 }
 
 
-_LIKE: Final = {"CMML": "MDS"}
-"""Of a disease that is another one's neighbour: survival of CMML is two to three years as well."""
-
-
 def constants_of(cohort: str) -> Disease:
     """Return time grid and hazard of a cohort's disease."""
-    return disease(_LIKE.get(cohort, cohort))
+    return disease(cohort)
 
 
-def of_disease(cohort: str) -> Settings:
-    """Return `DEEPSURV` with a cohort's time grid and hazard, and with the penalties that other cohorts chose."""
-    known = constants_of(cohort)
-    linear_penalty, hidden_penalty = _ELSEWHERE.get(cohort, (DEEPSURV.linear_penalty, DEEPSURV.hidden_penalty))
-    return replace(
-        DEEPSURV,
-        grid=tuple(365.25 * edge for edge in known.grid),
-        log_hazard=known.log_hazard,
-        linear_penalty=linear_penalty,
-        hidden_penalty=hidden_penalty,
+def of_disease(cohort: str, kind: str = "deepsurv") -> Preset:
+    """Return the product's own preset for a cohort's disease, without noise."""
+    return preset(f"{kind}-{cohort.lower()}-open")
+
+
+def apart(cohort: str) -> Settings:
+    """Return the same constants for `benchmarks.models.network`."""
+    chosen = of_disease(cohort)
+    return Settings(
+        hidden=chosen.hidden[0],
+        members=chosen.members,
+        linear_penalty=chosen.linear_penalty,
+        hidden_penalty=chosen.hidden_penalty,
+        learning_rate=chosen.learning_rate,
+        steps=chosen.steps,
+        grid=chosen.grid,
+        log_hazard=chosen.initial_log_hazard,
     )
-
-
-def linear(settings: Settings) -> Settings:
-    """Return the same without hidden layer: a ridge Cox model by the piecewise-exponential likelihood."""
-    return replace(settings, hidden=0, members=1)

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 from models.errors import MisuseError
 from models.networks.base import Arrays, Layout, Network, parameter_count
+from models.networks.ensemble import MOST_MEMBERS, Ensemble
 from models.networks.fusion import FusedBlocks
 from models.networks.hazards import RISK_BOUND, Hazards
 from models.networks.savae import LatentWeibull
 
 __all__ = [
+    "MOST_MEMBERS",
     "RISK_BOUND",
     "Arrays",
+    "Ensemble",
     "FusedBlocks",
     "Hazards",
     "LatentWeibull",
@@ -32,12 +35,16 @@ def rebuild(learner: str, form: Mapping[str, object]) -> Network:
         MisuseError: not the description of a network of this kind.
     """
     lists = {key: tuple(value) for key, value in form.items() if isinstance(value, list)}
-    codes = form.get("latent", 1)
-    if not (all(_known(key, numbers) for key, numbers in lists.items()) and type(codes) is int and 1 <= codes <= 4096):
+    codes, members = form.get("latent", 1), form.get("members", 2)
+    if type(codes) is not int or type(members) is not int or not all(_known(*each) for each in lists.items()):
+        raise MisuseError(f"no network {learner!r} of this form")
+    if not (1 <= codes <= 4096 and 2 <= members <= MOST_MEMBERS):
         raise MisuseError(f"no network {learner!r} of this form")
     match learner, sorted(lists), sorted(set(form) - set(lists)):
         case "cox" | "deepsurv", ["hidden"], []:
             found: Network = Hazards(lists["hidden"])
+        case "deepsurv", ["hidden"], ["members"] if lists["hidden"]:
+            found = Ensemble(lists["hidden"], members)
         case "savae", ["binary", "hidden"], ["latent"]:
             found = LatentWeibull(lists["hidden"], codes, lists["binary"])
         case "fusion", ["blocks", "hidden", "vectors"], ["latent"]:

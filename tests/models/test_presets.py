@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
+from models.diseases import DISEASES
 from models.errors import ConfigError, MisuseError
-from models.networks import FusedBlocks, Hazards, LatentWeibull
-from models.presets import PRESETS, Preset, preset
+from models.networks import Ensemble, FusedBlocks, Hazards, LatentWeibull
+from models.presets import LEARNERS, PRESETS, VARIANTS, Preset, preset
 from models.training import initial_weights
 
 SAVAE = replace(preset("savae-wide"), binary=(1, 3))
@@ -34,6 +36,28 @@ def test_described_sets_what_the_learner_uses_and_nothing_else() -> None:
     assert preset("aml-small").network == Hazards((8,))
 
 
+def test_every_disease_has_every_learner_in_both_variants() -> None:
+    names = {f"{learner}-{disease}-{variant}" for learner, disease, variant in product(LEARNERS, DISEASES, VARIANTS)}
+
+    assert names | {"aml-small", "savae-wide", "fusion-wide"} == set(PRESETS)
+    for name in names:
+        learner, disease, _ = name.split("-")
+        chosen, known = preset(name), DISEASES[disease]
+        assert (chosen.learner, chosen.grid, chosen.initial_log_hazard) == (learner, known.grid, known.log_hazard)
+        assert chosen.calibration_times[-1] < chosen.horizon
+        own = {"aml": "AML", "mds": "MDS", "cmml": "CMML", "mm": "myeloma"}
+        assert own[disease] not in chosen.provenance or "no strict yardstick" in chosen.provenance
+    assert preset("deepsurv-mds-open").network == Ensemble((16,), 3)
+    assert preset("aml-small").grid == DISEASES["aml"].grid
+
+
+def test_a_preset_that_shares_a_cohort_with_the_figures_says_so() -> None:
+    for name in ("aml-small", "savae-wide", "fusion-wide"):
+        assert "not a yardstick on either" in preset(name).provenance
+    for name in ("deepsurv-aml-private", "savae-aml-open", "fusion-aml-private"):
+        assert "BeatAML had a vote" in preset(name).provenance
+
+
 def test_columns_and_blocks_are_part_of_the_digest() -> None:
     assert len({p.digest() for p in (preset("savae-wide"), SAVAE, preset("fusion-wide"), FUSION)}) == 4
 
@@ -58,6 +82,17 @@ def test_columns_and_blocks_are_part_of_the_digest() -> None:
         ("fusion", {"blocks": (0, 5)}, "blocks must be"),
         ("fusion", {"vectors": (2,)}, "vectors must increase"),
         ("fusion", {"vectors": (1, 0)}, "vectors must increase"),
+        ("aml-small", {"members": 0}, "members must be 1 … 16"),
+        ("aml-small", {"members": 17}, "members must be 1 … 16"),
+        ("aml-small", {"members": 2, "hidden": ()}, "members must be"),
+        ("savae", {"members": 2}, "members must be"),
+        ("fusion", {"members": 2}, "members must be"),
+        ("aml-small", {"linear_penalty": -1.0}, "penalties must be at least 0"),
+        ("aml-small", {"hidden_penalty": -1.0}, "penalties must be at least 0"),
+        ("aml-small", {"hidden_penalty": float("nan")}, "finite"),
+        ("aml-small", {"hidden_penalty": 1.0, "hidden": ()}, "only the linear one"),
+        ("savae", {"linear_penalty": 1.0}, '"savae" has none'),
+        ("savae", {"hidden_penalty": 1.0}, '"savae" has none'),
         ("aml-small", {"latent": 2}, "latent must be"),
         ("aml-small", {"vectors": (0,)}, "vectors must increase"),
         ("aml-small", {"learner": "ctgan"}, "learner must be one of cox, deepsurv, savae, fusion"),
