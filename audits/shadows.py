@@ -58,6 +58,8 @@ class Recipe:
         steps: Adam steps.
         learning_rate: of Adam (β = 0.9, 0.999).
         weight_decay: decoupled, per step and learning rate.
+        linear_penalty: λ of the linear path, on the sum over a shadow's records.
+        hidden_penalty: κ of all other weights but the baseline, likewise.
     """
 
     hidden: tuple[int, ...]
@@ -66,6 +68,8 @@ class Recipe:
     steps: int = 150
     learning_rate: float = 0.02
     weight_decay: float = 0.0
+    linear_penalty: float = 0.0
+    hidden_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.learning_rate > 0.0 or len(self.grid) < 2:
@@ -73,8 +77,19 @@ class Recipe:
 
     @classmethod
     def of(cls, preset: Preset, *, steps: int = 150, learning_rate: float = 0.02) -> Recipe:
-        """Take the shape of a study's preset; only privacy and optimiser differ."""
-        return cls(preset.hidden, preset.grid, preset.initial_log_hazard, steps, learning_rate)
+        """Take shape and penalties of a study's preset; privacy and optimiser differ, and a shadow is one network.
+
+        Of an ensemble a shadow is one member: its scores vary more than those of the members' mean.
+        """
+        return cls(
+            preset.hidden,
+            preset.grid,
+            preset.initial_log_hazard,
+            steps,
+            learning_rate,
+            linear_penalty=preset.linear_penalty,
+            hidden_penalty=preset.hidden_penalty,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -211,6 +226,15 @@ def _loss(parameters: list[Tensor], z: Tensor, at_risk: Tensor, deaths: Tensor, 
     return (share * losses).sum()
 
 
+def _penalty(recipe: Recipe, parameters: list[Tensor], inverse: Tensor) -> Tensor:
+    """Sum over shadows of ½(λ‖skip‖² + κ‖layers‖²) ÷ records; `inverse` is 1 ÷ records."""
+    _, skip, *layers = parameters
+    squares = recipe.linear_penalty * skip.square().sum(dim=1)
+    for layer in layers:
+        squares = squares + recipe.hidden_penalty * layer.square().flatten(1).sum(dim=1)
+    return 0.5 * (inverse * squares).sum()
+
+
 def train_block(block: Block) -> Ensemble:
     """Train the shadows of one block together, float64, on one thread.
 
@@ -236,14 +260,15 @@ def _train(block: Block) -> Ensemble:
     sizes = block.masks.sum(axis=1)
     if sizes.size == 0 or sizes.min() < 1:
         raise MisuseError("every shadow needs at least one record")
-    share = torch.from_numpy(block.masks / sizes[:, None])
+    share, inverse = torch.from_numpy(block.masks / sizes[:, None]), torch.from_numpy(1.0 / sizes)
     fixed = [torch.from_numpy(np.ascontiguousarray(array)) for array in (block.inputs, block.at_risk, block.deaths)]
     parameters = _initial(block)
     first = [torch.zeros_like(parameter) for parameter in parameters]
     second = [torch.zeros_like(parameter) for parameter in parameters]
     rate, decay = block.recipe.learning_rate, 1.0 - block.recipe.learning_rate * block.recipe.weight_decay
     for step in range(1, block.recipe.steps + 1):
-        gradients = torch.autograd.grad(_loss(parameters, fixed[0], fixed[1], fixed[2], share), parameters)
+        loss = _loss(parameters, fixed[0], fixed[1], fixed[2], share) + _penalty(block.recipe, parameters, inverse)
+        gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for parameter, gradient, m, v in zip(parameters, gradients, first, second, strict=True):
                 m.mul_(0.9).add_(gradient, alpha=0.1)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from audits.shadows import Member, Recipe, train_shadows
 from audits.signals import signals, usable
 from models.data import SurvivalData
 from models.losses import Batch, PiecewiseExponential
+from models.presets import preset
 from tests.audits.cohorts import GRID, RECIPE, Truth, patients
 
 
@@ -41,6 +44,27 @@ def test_a_shadow_sees_its_own_records_only() -> None:
     first, second = (train_shadows(RECIPE, rows, masks, seed=2).baseline for rows in (data, changed))
     assert np.array_equal(first[0], second[0])
     assert not np.allclose(first[1], second[1])
+
+
+def test_a_shadow_is_penalised_as_the_study_is() -> None:
+    """A heavy ridge on the linear path leaves the baseline alone; it weighs on the sum over a shadow's records."""
+    data, masks = patients(60, 3), np.ones((1, 60), dtype=bool)
+    free = Recipe((), GRID, -0.3, steps=300, learning_rate=0.05)
+    held = train_shadows(replace(free, linear_penalty=1e6), data, masks, seed=3)
+    assert np.abs(held.skip).max() < 1e-3 < np.abs(train_shadows(free, data, masks, seed=3).skip).max()
+    twice = SurvivalData(*(np.concatenate([part, part]) for part in (data.x, data.observed, data.duration, data.event)))
+    light = train_shadows(replace(free, linear_penalty=20.0), data, masks, seed=3)
+    same = train_shadows(replace(free, linear_penalty=40.0), twice, np.ones((1, 120), dtype=bool), seed=3)
+    assert same.skip == pytest.approx(light.skip, abs=1e-6)
+
+
+def test_a_hidden_layer_has_its_own_penalty() -> None:
+    data, masks = patients(60, 3), np.ones((1, 60), dtype=bool)
+    held = train_shadows(replace(RECIPE, hidden_penalty=1e6, steps=400), data, masks, seed=3)
+    assert max(np.abs(held.weights[0]).max(), np.abs(held.out).max()) < 1e-2 < np.abs(held.skip).max()
+    chosen = preset("deepsurv-mds-open")
+    of = Recipe.of(chosen)
+    assert (of.linear_penalty, of.hidden_penalty) == (chosen.linear_penalty, chosen.hidden_penalty) != (0, 0)
 
 
 def test_signals_of_a_known_model() -> None:
