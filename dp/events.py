@@ -55,6 +55,8 @@ ACCOUNT_OF: Final[Mapping[str, Account]] = MappingProxyType(
         "quantiles": Account.TRAINING,
         "kaplan-meier": Account.TRAINING,
         "mixture": Account.TRAINING,
+        "update": Account.TRAINING,
+        "newton": Account.TRAINING,
         "score-histogram-members": Account.TRAINING,
         "concordance": Account.HOLDOUT,
         "calibration": Account.HOLDOUT,

@@ -28,7 +28,7 @@ from models.generators.file import StoredGenerator
 from models.predict import SurvivalModel
 from models.presets import Preset
 from models.training import fit
-from nodes import plans
+from nodes import plans, rounds
 from nodes.accounts import Accounts
 from nodes.cohort import Cohort
 from nodes.evidence import decode_attack
@@ -75,19 +75,20 @@ def self_check(study: Study, model: Model, policy: Policy) -> SelfCheck:
     The run on null data is as long as the policy wants: a lack of noise that it names would be seen.
     """
     stage = plans.main_stage(study)
+    clip, multiplier = rounds.step_noise(study) or (stage.sensitivity, stage.multiplier)
     path = Rehearsal(
         sites=len(study.sites),
         length=stage.length,
         collusion=study.privacy.collusion,
-        clip=stage.sensitivity,
-        multiplier=stage.multiplier,
+        clip=clip,
+        multiplier=multiplier,
         patient_cap=study.privacy.patient_cap,
         mode=study.federation.mode,
         noise=study.privacy.noise,
         lane_bits=study.federation.lane_bits,
+        local_steps=rounds.step_noise(study) is not None,
     )
-    rounds = rounds_needed(path.length, policy.thresholds.noise_deficit_detectable_max.value)
-    nothing = null_contributions(path, rounds)
+    nothing = null_contributions(path, rounds_needed(path.length, policy.thresholds.noise_deficit_detectable_max.value))
     return SelfCheck(conformance(path.run(nothing), nothing), _probe(study, model))
 
 
@@ -110,8 +111,11 @@ def _probe_counting(study: Study, model: StoredGenerator) -> Sensitivity:
 
 
 def _probe_training(study: Study, model: SurvivalModel) -> Sensitivity:
-    # What one patient can move is a question about the clipping: here nobody is left out by chance.
-    spec = replace(spec_of(study), sampling_probability=1.0)
+    # What one patient can move is a question about the clipping: here nobody is left out by chance, and a local step
+    # clips as a lockstep one does.
+    spec = spec_of(study)
+    z = spec.multipliers[spec.training]
+    spec = replace(spec, sampling_probability=1.0, algorithm=None, multipliers={"gradient": z})
 
     def contribution(data: SurvivalData) -> Float64:
         seen = _FirstContribution("gradient")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from dp.budget import BudgetKind
 from dp.errors import DPError
 from dp.queries import Account
+from models.algorithms.protection import KIND_OF, LOCKSTEP, require_admitted
+from models.errors import NotPerPatient
 from secagg.errors import SecaggError
 from secagg.lanes import WIDE
 from secagg.manifest import Mode, Noise
@@ -43,6 +45,7 @@ def unsuited(study: Study) -> Iterator[str]:
     yield from _terms(study)
     yield from _budget(study.privacy)
     yield from _imputation(study.learning)
+    yield from _algorithm(study)
     for stage in study.stages:
         yield from _sampling(study, stage)
     yield from _lanes(study)
@@ -87,6 +90,23 @@ def _imputation(learning: Learning) -> Iterator[str]:
         yield f"imputation: rounds {asked.rounds} is not in 1 … {_MOST_ROUNDS}"
     if not 0 < asked.radius < math.inf:
         yield f"imputation: radius {asked.radius:g} must be above 0"
+
+
+def _algorithm(study: Study) -> Iterator[str]:
+    """Its name, and whose noise and which lanes it admits; its constants are checked with the model."""
+    if study.learning.algorithm is None:
+        return
+    name = study.learning.algorithm.get("name")
+    known = [each for each in KIND_OF if each != LOCKSTEP]
+    if name not in known:
+        yield f"algorithm {name!r} is none of {', '.join(known)}; leave it out for {LOCKSTEP}"
+        return
+    try:
+        require_admitted(KIND_OF[name], study.privacy.noise)
+    except NotPerPatient as error:
+        yield f"algorithm {name}, noise {study.privacy.noise}: {error}"
+    if study.federation.lane_bits != WIDE:
+        yield f"algorithm {name}: its sums are not for narrow lanes; use lane_bits {WIDE}, or lockstep"
 
 
 def _budget(privacy: Privacy) -> Iterator[str]:

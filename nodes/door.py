@@ -2,6 +2,8 @@
 
     clipped float sum ─▶ round + exact noise share ─▶ tag + masks ─▶ charge the ledger and store ─▶ send
 
+Updates that local steps made have their noise inside those steps (`nodes.local_steps`) and none beside them.
+
 Whoever reads this file has read the way out of a hospital; there is no second one. Only queries that stand in the
 signed study pass, only while their stage has round numbers left, and never before the charge and the bytes are durable
 together.
@@ -20,8 +22,10 @@ import numpy as np
 
 from dp.errors import UploadsExhausted
 from dp.queries import Float64, Query
+from models.algorithms.protection import UPDATE
 from nodes.errors import InternalError, PeerProblem, StudyStopped
 from nodes.grids import grid
+from nodes.local_steps import LocalSteps
 from nodes.session import Session
 from nodes.study import Stage, Study
 from secagg.client import Client
@@ -29,6 +33,7 @@ from secagg.encoding import enc
 from secagg.errors import UnexpectedMessage
 from secagg.keys import hedged_key
 from secagg.lanes import unpack
+from secagg.manifest import Noise
 from secagg.masks import CTR, Backend, Keystream
 from secagg.messages import Finish, Step, Sum, Upload
 
@@ -118,7 +123,8 @@ class Door:
         self._start = self._end = 0  # round numbers (start, end] belong to the present stage
         self._last_sum = 0
         self._names = {site.index: site.name for site in study.sites}
-        self._sampling: Keystream | None = None  # of the upload that is being made
+        self._sampling: Keystream | None = None  # of the upload that is being made, as the next
+        self._steps: LocalSteps | None = None
 
     def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
         """Take part in one sum and return it decoded; see `dp.SecureSum`.
@@ -160,6 +166,17 @@ class Door:
         if self._sampling is None:
             raise InternalError("patients are drawn for an upload and never without one")
         return self._sampling(n)
+
+    def local_noise(self, query: Query, clipped: Float64) -> Float64:
+        """Return the clipped sum of one local step of the upload that is being made, with this site's whole noise.
+
+        Raises:
+            InternalError: no upload with local steps is being made.
+            StudyInvalid: the step is not the one that the study signed.
+        """
+        if self._steps is None:
+            raise InternalError("noise of local steps is drawn for an upload and never without one")
+        return self._steps(query, clipped)
 
     def _head(self) -> Sum | Step | Finish:
         return self._records.kept_sum(self._applied) if self._applied < self._kept else self._session.head()
@@ -212,11 +229,16 @@ class Door:
         context = self._client.open(step, terms, executor=self._executor)
         stream = self._stream(context.digest)
         if stage.sampling_probability < 1:
-            self._sampling = self._stream(hashlib.sha256(enc("haemfed/sampling/v1", context.digest)).digest())
+            self._sampling = self._stream(_purpose("haemfed/sampling/v1", context.digest))
+        if stage.kind == UPDATE and self._manifest.noise is Noise.LOCAL:
+            noise = self._stream(_purpose("haemfed/local-noise/v1", context.digest))
+            self._steps = LocalSteps(self._study, query, noise)
         try:
             values = contribution()
+            if self._steps is not None:
+                self._steps.require_all_drawn()
         finally:
-            self._sampling = None
+            self._sampling = self._steps = None
         coordinates = lattice.encode(values, query, stream)
         upload = self._client.upload(context, coordinates)
         self._records.charge_and_store(query, context.digest, upload)
@@ -230,3 +252,7 @@ class Door:
     def _report(self, stage: Stage, index: int, number: int, members: tuple[int, ...], event: str) -> None:
         names = tuple(self._names[member] for member in members)
         self._progress(Progress(stage.kind, index, stage.steps, number, names, event, self._study.protection))
+
+
+def _purpose(label: str, context: bytes) -> bytes:
+    return hashlib.sha256(enc(label, context)).digest()

@@ -13,6 +13,9 @@ local              as above with h = 1              as above with h = 1
 none               no noise, the finest L           refused: its rounding has nothing to hide in
 =================  ===============================  ===========================================
 
+Updates of local steps (`models.algorithms`) are summed as without noise: a study with local noise has it inside every
+local step, on the lattice of a single site, and no share in the sum could stand for it.
+
 In narrow lanes σ_i is one number for a stage, chosen for the full roster, whose sum is the largest. A smaller roster
 has less noise in lattice steps and a coarser lattice, never a smaller multiplier.
 """
@@ -20,7 +23,7 @@ has less noise in lattice steps and a coarser lattice, never a smaller multiplie
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -28,6 +31,7 @@ from dp import noise_shares
 from dp.discrete_gaussian import table
 from dp.noise_shares import Lattice
 from dp.queries import Float64, Int64, Query
+from models.algorithms.protection import UPDATE, require_admitted
 from secagg import quantize
 from secagg.errors import LaneOverflow
 from secagg.lanes import WIDE, Integers
@@ -139,7 +143,11 @@ def grid(manifest: Manifest, query: Query, roster_size: int) -> Grid:
     Raises:
         dp.errors.ConfigError, secagg.errors.ConfigError: the noise, the vector and the patients of so many sites do not
             fit; names the ways out. `LaneOverflow` is one of them.
+        NotPerPatient: (a TypeError) the noise does not protect what sums of this kind hold.
     """
+    require_admitted(query.kind, manifest.noise)
+    if query.kind == UPDATE:
+        return _Wide(replace(noise_shares.exact_lattice(query, roster_size), honest=manifest.honest(roster_size)))
     if manifest.lane_bits != WIDE:
         return _Narrow(_quantiser(manifest, query.length, query.patient_cap, query.multiplier, roster_size))
     match manifest.noise:

@@ -15,6 +15,8 @@ from dp.errors import DPError
 from dp.events import UNIT_BITS, Event, NarrowEvent, PoissonEvent
 from dp.queries import Account
 from dp.slack import lattice_slack
+from models.algorithms.protection import UPDATE
+from nodes.rounds import local_steps
 from nodes.study import Study
 from secagg.manifest import Mode, Noise
 
@@ -44,8 +46,9 @@ def epsilon_views_of(study: Study, account: Account) -> tuple[EpsilonView, ...]:
     """State the guarantee against outsiders, against the coordinator and c sites, and against everybody else."""
     n, c, noise = len(study.sites), study.privacy.collusion, study.privacy.noise
     honest = study.manifest().honest(n)
-    # Of local noise every upload brings the whole: a sum holds at least as many as it has sites.
-    outside = study.fewest_in_a_sum if noise is Noise.LOCAL else None
+    # Of local noise every upload brings the whole: a sum holds at least as many as it has sites. But noise inside local
+    # steps is no noise beside theirs: of updates nobody else's is counted on, not even against outsiders.
+    outside = None if noise is not Noise.LOCAL else 1 if study.training_kind == UPDATE else study.fewest_in_a_sum
     if study.filter(account).kind is BudgetKind.GDP:
         mu = math.sqrt(study.mu_squared(account))
         return epsilon_views(mu, roster=n, collusion=c, honest=honest, outside=outside)
@@ -127,7 +130,7 @@ def _lattice(study: Study, account: Account, delta: float) -> float:
     """The δ that noise on a lattice costs: proven to be below the share of δ that is kept for it, and computed here."""
     least = study.manifest().honest(study.federation.minimum_roster)
     releases = [
-        (stage.length, stage.uploads, float(SHARE_VARIANCE * least))
+        (stage.length, stage.uploads * local_steps(study, stage), float(SHARE_VARIANCE * least))
         for stage in study.stages
         if stage.account == account
     ]

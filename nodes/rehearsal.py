@@ -11,15 +11,22 @@ import base64
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from audits.mechanism import PathRun
 from dp.chain import Link
 from dp.ledger import State
+from dp.noise_shares import local_lattice
 from dp.queries import Account, Float64, Query
 from dp.witness import Statement, statement
+from models.algorithms.averaging import Averaging
+from models.algorithms.chosen import describe
+from models.algorithms.local import step_query
+from models.algorithms.protection import UPDATE
+from models.presets import PRESETS
 from nodes.coordinator import Coordinator
 from nodes.door import Door
 from nodes.grids import grid
@@ -158,6 +165,8 @@ class Rehearsal:
         mode: how rounds open.
         noise: who adds it; there is no rehearsal without noise.
         lane_bits: width of a coordinate.
+        local_steps: whether contributions are clipped sums of local steps, which the door makes noisy one by one, and
+            whose sum has no noise of its own; `clip` and `multiplier` are then those of a local step.
     """
 
     sites: int = 6
@@ -169,6 +178,7 @@ class Rehearsal:
     mode: Mode = Mode.A
     noise: Noise = Noise.DISTRIBUTED
     lane_bits: int = WIDE
+    local_steps: bool = False
 
     def run(self, contributions: Float64) -> PathRun:
         """Send `contributions` float64[rounds, sites, d] through the path."""
@@ -195,8 +205,12 @@ class Rehearsal:
                 raise AssertionError("two sites decoded one sum differently")
         # Nobody drops out of a rehearsal: every site's noise is in every sum.
         manifest = study.manifest()
+        honest = manifest.honest(self.sites)
+        if self.local_steps:
+            claimed = step_query(self._query(0), self.clip, 1, 0)
+            return PathRun(claimed, results[0], self.sites, honest, self.clip / local_lattice(claimed, 1).steps)
         step = grid(manifest, self._query(0), self.sites).step(self._query(0))
-        return PathRun(self._query(0), results[0], self.sites, manifest.honest(self.sites), step)
+        return PathRun(self._query(0), results[0], self.sites, honest, step)
 
     def _site(self, study: Study, index: int, identity: Identity, coordinator: Coordinator, rows: Float64) -> Float64:
         pins, nonce = frozenset(study.identities()), os.urandom(32)
@@ -212,17 +226,34 @@ class Rehearsal:
             sleep=time.sleep,
         )
         door = Door(study, client, session, records, noise_secret=os.urandom(32))
-        sums = [door(self._query(step), lambda row=row: row) for step, row in enumerate(rows)]  # type: ignore[misc] # bound
+        asked = [(self._query(step), row) for step, row in enumerate(rows)]
+        sums = [door(query, partial(self._contribution, door, query, row)) for query, row in asked]
         session.farewell(Complete(index, client.transcript))
         session.wait_for_end(_WAIT)
         session.close()
         return np.stack(sums)
 
+    def _contribution(self, door: Door, query: Query, row: Float64) -> Float64:
+        return door.local_noise(step_query(query, self.clip, 1, query.index), row) if self.local_steps else row
+
+    @property
+    def _unit(self) -> float:
+        """Of the sum's integers: updates are as long as their noise."""
+        return self.clip * max(1.0, self.multiplier) if self.local_steps else self.clip
+
     def _query(self, index: int) -> Query:
+        if self.local_steps:
+            return Query(UPDATE, index, self.length, self._unit, self.multiplier, Account.TRAINING, self.patient_cap)
         return Query("gradient", index, self.length, self.clip, self.multiplier, Account.TRAINING, self.patient_cap)
 
     def _study(self, identities: list[Identity], rounds: int) -> Study:
-        stage = Stage("gradient", "training", rounds, rounds, self.length, self.clip, self.multiplier)
+        kind = self._query(0).kind
+        stage = Stage(kind, "training", rounds, rounds, self.length, self._unit, self.multiplier)
+        learning = Learning({}, (), "")
+        if self.local_steps:
+            plain = replace(next(iter(PRESETS.values())), clip=self.clip).to_json()
+            alone = Averaging(1, self._unit, 0.0, 1.0, (1 / self.sites,) * self.sites)
+            learning = Learning(plain, (), "", None, describe(alone))
         return Study(
             format=FORMAT,
             name="self-check",
@@ -235,7 +266,7 @@ class Rehearsal:
                 Site(index, f"site-{index}", base64.b64encode(identity.public).decode(), "none")
                 for index, identity in enumerate(identities, start=1)
             ),
-            learning=Learning({}, (), ""),
+            learning=learning,
             privacy=Privacy(1.0, 1e-5, 1.0, 1e-5, self.collusion, self.patient_cap, self.noise),
             federation=Federation(self.sites, 4, _WAIT, _WAIT, self.mode, self.lane_bits),
             stages=(stage,),

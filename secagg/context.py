@@ -67,10 +67,11 @@ class Context:
             RosterRefused: not a subset of the manifest's members, or smaller than its minimum: without noise smaller
                 than all of them.
             MisuseError: `terms` were computed for a roster of another size, or have noise where the manifest has none
-                or the contrary.
+                or the contrary. Local noise may be in what a site sums already, and then is no term of the round.
         """
         members = check_roster(manifest, round_, roster)
-        if (terms.share_variance == 0) is not (manifest.noise is Noise.NONE):
+        inside = manifest.noise is Noise.LOCAL and terms.share_variance == 0
+        if (terms.share_variance == 0) is not (manifest.noise is Noise.NONE) and not inside:
             raise MisuseError(
                 f"the terms of round {round_} have noise of variance {terms.share_variance} per site, "
                 f"the manifest's noise is {manifest.noise}"

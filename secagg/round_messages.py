@@ -253,7 +253,10 @@ class CanaryKeys:
 
 @dataclass(frozen=True)
 class Complete:
-    """The member has all sums of the study and uploads nothing more; `transcript` says which sums."""
+    """The member has all sums of the study and uploads nothing more.
+
+    `transcript` says with what it ends: which sums, or a digest of these and of what was made of them.
+    """
 
     member: int
     transcript: bytes

@@ -48,10 +48,12 @@ from secagg.messages import (
 from secagg.rosters import Attendance, Session
 from secagg.waves import Waves
 
-__all__ = ["COMPLETE", "Server"]
+__all__ = ["COMPLETE", "PARTED", "Server"]
 
 COMPLETE: Final = "complete"
 """Reason in the Finish of a run that has all its sums."""
+PARTED: Final = "sites end with another history"
+"""How the reason begins if members did not end with the same; the fewer ones' names follow."""
 
 
 @dataclass(frozen=True)
@@ -376,7 +378,7 @@ class Server:
 
     def _close(self, uploads: Uploading) -> list[Action]:
         if others := uploads.dissenters():
-            return self._stop(f"sites end with another history: {self._here.names(others)}")
+            return self._stop(f"{PARTED}: {self._here.names(others)}")
         return self._stop(COMPLETE, ok=True)
 
     def _stop(self, reason: str, *, ok: bool = False) -> list[Action]:

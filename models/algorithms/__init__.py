@@ -7,5 +7,6 @@
 | newton     | its exact maximum, and the survival model made of it                                | none         |
 | averaging  | FedAvg and FedProx rounds                                                           | local, none  |
 | local      | local steps as Gaussian mechanisms: what one upload costs, exact noise, the proof   | local        |
+| chosen     | the one that a study names: constants as JSON, queries, how a site takes part       |              |
 | personal   | a head of one's own on a released model; never leaves                               | –            |
 """

@@ -35,15 +35,15 @@ from dp.bookkeeping import ClippedGradients, Table
 from dp.errors import UploadsExhausted
 from dp.optimizer import Adam, Momentum, PublicUpdate
 from dp.queries import ACCOUNT_OF, Float64, Query, SecureSum
-from models.algorithms.local import LocalNoise, cut, step_multiplier
-from models.algorithms.protection import KIND, WORDS, require_own_noise
+from models.algorithms.local import LocalNoise, cut, step_query
+from models.algorithms.protection import UPDATE, WORDS, require_own_noise
 from models.constants import canonical
 from models.data import SurvivalData
 from models.deepsurv import flat, pour
 from models.errors import ConfigError, MisuseError
 from models.learners import Trainable, trainable
 from models.presets import Preset
-from models.training import Trained, model_digest
+from models.training import Trained, model_digest, ridge
 from secagg.manifest import Noise
 
 __all__ = ["Averaging", "Rounds", "fit", "update_query"]
@@ -171,8 +171,8 @@ def update_query(
         "preset": preset.digest().hex(),
         "averaging": averaging.digest(),
     }
-    account = ACCOUNT_OF[KIND]
-    return Query(KIND, index, length, averaging.bound, multiplier, account, patient_cap, canonical(constants))
+    account = ACCOUNT_OF[UPDATE]
+    return Query(UPDATE, index, length, averaging.bound, multiplier, account, patient_cap, canonical(constants))
 
 
 def fit(
@@ -254,6 +254,7 @@ class _Site:
         numbers = preset.uploads * averaging.local_steps * sum(p.numel() for p in made.module.parameters())
         self._gradients = ClippedGradients(made.module, made.losses, clip=preset.clip, arithmetic=chosen(numbers))
         self._patients: Table = self._gradients.table(made.columns(data.bounded(preset.horizon)))
+        self._ridge = ridge(made.module, made.penalties, 1.0 / preset.normaliser)
         self._steps = count()  # never repeats, also when a round does
 
     def contribution(self, query: Query, start: Float64) -> Float64:
@@ -279,9 +280,7 @@ class _Site:
         clipped = self._gradients.sum(self._patients)
         if self._noise is None:
             return clipped
-        z = step_multiplier(upload.multiplier, self._averaging.local_steps)
-        account, cap, public = upload.account, upload.patient_cap, upload.public
-        step = Query(upload.kind, next(self._steps), upload.length, self._preset.clip, z, account, cap, public)
+        step = step_query(upload, self._preset.clip, self._averaging.local_steps, next(self._steps))
         return self._noise(step, clipped)
 
     def _descend(self, update: PublicUpdate, total: Float64) -> None:
@@ -290,11 +289,12 @@ class _Site:
         for p in self._module.parameters():
             p.grad = torch.from_numpy(mean[start : start + p.numel()].copy()).view_as(p)
             start += p.numel()
+        self._ridge(None)
         update.step()
 
 
 def _check(query: Query, averaging: Averaging, length: int) -> None:
-    if query.kind != KIND or query.length != length or query.sensitivity != averaging.bound:
+    if query.kind != UPDATE or query.length != length or query.sensitivity != averaging.bound:
         raise MisuseError(
             f"the update query must have length {length} and unit {averaging.bound:g}; "
             f"got {query.kind}, {query.length}, {query.sensitivity:g}"

@@ -32,7 +32,7 @@ from dp import noise_shares
 from dp.queries import Float64, Keystream, Query
 from models.errors import MisuseError
 
-__all__ = ["LocalNoise", "OwnNoise", "step_multiplier", "upload_multiplier"]
+__all__ = ["LocalNoise", "OwnNoise", "step_multiplier", "step_query", "upload_multiplier"]
 
 
 class LocalNoise(Protocol):
@@ -81,6 +81,19 @@ def step_multiplier(upload: float, local_steps: int) -> float:
     while Fraction(z) ** 2 < target:
         z = math.nextafter(z, math.inf)
     return z
+
+
+def step_query(upload: Query, clip: float, local_steps: int, index: int) -> Query:
+    """The query of one local step, which is never sent: unit C, and a multiplier of which E are one upload.
+
+    Args:
+        upload: what is asked; its multiplier is what the upload is charged with.
+        clip: C.
+        local_steps: E.
+        index: of the step; its noise does not depend on it.
+    """
+    z = step_multiplier(upload.multiplier, local_steps)
+    return Query(upload.kind, index, upload.length, clip, z, upload.account, upload.patient_cap, upload.public)
 
 
 def upload_multiplier(step: float, local_steps: int) -> float:

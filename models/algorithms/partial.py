@@ -30,7 +30,7 @@ from typing import Final, NoReturn, Protocol
 import numpy as np
 
 from dp.queries import ACCOUNT_OF, Neighbours, Query, public_bytes
-from models.algorithms.protection import KIND
+from models.algorithms.protection import NEWTON
 from models.data import Float64, SurvivalData, inputs
 from models.errors import MisuseError, NotPerPatient
 from models.generators.bayesnet.arithmetic import log
@@ -255,7 +255,7 @@ def _query(
     length: int, name: str, constants: dict[str, object], multiplier: float, patient_cap: int, index: int
 ) -> Query:
     public = public_bytes(name, constants)
-    return Query(KIND, index, length, 1.0, multiplier, ACCOUNT_OF[KIND], patient_cap, public)
+    return Query(NEWTON, index, length, 1.0, multiplier, ACCOUNT_OF[NEWTON], patient_cap, public)
 
 
 def _check(total: Float64, length: int) -> None:

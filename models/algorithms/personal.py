@@ -151,7 +151,10 @@ def personalise(released: SurvivalModel, data: SurvivalData, head: Head) -> Loca
         MisuseError: another network, or data of other columns.
     """
     if not isinstance(released.network, Hazards | FusedBlocks):
-        raise MisuseError(f"learner {released.network.learner!r} has no linear head; use cox, deepsurv or fusion")
+        raise MisuseError(
+            f"learner {released.network.learner!r} of this form has no linear head (an ensemble has one per member); "
+            "use cox, deepsurv of one network, or fusion"
+        )
     kept = data.bounded(released.grid[-1])
     if released.imputation is not None:
         raise MisuseError("a model that completes records is not personalised")

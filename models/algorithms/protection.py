@@ -1,10 +1,10 @@
 """Which algorithm may run with whose noise, and what that is called in results.
 
-| algorithm              | distributed noise | local noise                             | no noise (declared)  |
-|------------------------|-------------------|-----------------------------------------|----------------------|
-| lockstep (`descend`)   | yes, the default  | yes                                     | yes                  |
-| FedAvg, FedProx        | `NotPerPatient`   | yes, inside every local step            | yes                  |
-| Cox partial likelihood | `NotPerPatient`   | `NotPerPatient`                         | yes                  |
+| algorithm              | kind     | distributed noise | local noise                  | no noise (declared) |
+|------------------------|----------|-------------------|------------------------------|---------------------|
+| lockstep (`descend`)   | gradient | yes, the default  | yes                          | yes                 |
+| FedAvg, FedProx        | update   | `NotPerPatient`   | yes, inside every local step | yes                 |
+| Cox partial likelihood | newton   | `NotPerPatient`   | `NotPerPatient`              | yes                 |
 """
 
 from __future__ import annotations
@@ -16,10 +16,21 @@ from typing import Final
 from models.errors import NotPerPatient
 from secagg.manifest import Noise
 
-__all__ = ["KIND", "WORDS", "require_exact", "require_own_noise"]
+__all__ = ["KIND_OF", "LOCKSTEP", "NEWTON", "UPDATE", "WORDS", "require_admitted", "require_exact", "require_own_noise"]
 
-KIND: Final = "sum"
-"""Kind of the queries in which a site contributes an update instead of a sum over its patients."""
+UPDATE: Final = "update"
+"""Kind of the queries in which a site contributes what local steps did to a model."""
+
+NEWTON: Final = "newton"
+"""Kind of the queries in which a site contributes its partial likelihood."""
+
+LOCKSTEP: Final = "lockstep"
+"""Name of the default: gradient steps, each a sum over patients."""
+
+KIND_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {LOCKSTEP: "gradient", "fedavg": UPDATE, "fedprox": UPDATE, "newton": NEWTON}
+)
+"""Every algorithm that a study may name, and the kind of its training sums."""
 
 WORDS: Final[Mapping[Noise, str]] = MappingProxyType(
     {
@@ -29,6 +40,22 @@ WORDS: Final[Mapping[Noise, str]] = MappingProxyType(
     }
 )
 """What every result of these algorithms says of its noise."""
+
+
+def require_admitted(kind: str, noise: Noise) -> None:
+    """Refuse a noise that does not protect what sums of this kind hold; names the way out.
+
+    Args:
+        kind: of the query; others than `UPDATE` and `NEWTON` are sums over patients, which every noise protects.
+        noise: of the study.
+
+    Raises:
+        NotPerPatient: (a TypeError) see the table of the module.
+    """
+    if kind == UPDATE:
+        require_own_noise(noise)
+    if kind == NEWTON:
+        require_exact(noise, "Cox's partial likelihood")
 
 
 def require_exact(noise: Noise, what: str) -> None:

@@ -156,4 +156,4 @@ def test_each_kind_has_one_account() -> None:
         "score-histogram-nonmembers",
         "survival-holdout",
     }
-    assert len(KINDS) == len(set(KINDS)) == 17
+    assert len(KINDS) == len(set(KINDS)) == 19

@@ -82,6 +82,8 @@ def test_each_kind_is_charged_to_the_patients_it_reads() -> None:
         "quantiles",
         "kaplan-meier",
         "mixture",
+        "update",
+        "newton",
     }
     for kind in KINDS:
         wrong = {Account.TRAINING: Account.HOLDOUT, Account.HOLDOUT: Account.TRAINING}[events.ACCOUNT_OF[kind]]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dp import noise_shares
 from dp.queries import Account, Query
+from models.errors import NotPerPatient
 from nodes.grids import SHARES, grid, inflation, narrow_variance
 from secagg import quantize
 from secagg.errors import LaneOverflow
@@ -42,6 +43,23 @@ def test_the_wide_lattice_is_what_dp_says_bit_for_bit() -> None:
     assert np.array_equal(upload, expected)
     terms = grid(of, QUERY, 5).terms(QUERY)
     assert (terms.steps, terms.honest, terms.share_variance) == (lattice.steps, 4, lattice.share_variance)
+
+
+def test_updates_have_their_noise_inside_or_none_and_are_refused_a_share() -> None:
+    """A study with local noise sums updates as they are; nothing else of it is summed without noise."""
+    update, newton = replace(QUERY, kind="update"), replace(QUERY, kind="newton")
+    local = manifest(5, 1, noise=Noise.LOCAL)
+    values = np.linspace(-7.0, 7.0, 12)
+
+    terms = grid(local, update, 5).terms(update)
+
+    assert (terms.share_variance, terms.honest) == (0, 1)
+    exact = grid(local, update, 5).encode(values, update, stream())
+    assert np.array_equal(exact, grid(SILENT, update, 5).encode(values, update, stream()))
+    assert grid(local, QUERY, 5).terms(QUERY).share_variance > 0
+    for of, query in ((manifest(5, 1), update), (manifest(5, 1), newton), (local, newton)):
+        with pytest.raises(NotPerPatient, match="no sum over patients"):
+            grid(of, query, 5)
 
 
 @pytest.mark.parametrize("mode", Mode)

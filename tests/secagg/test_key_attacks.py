@@ -333,6 +333,19 @@ def test_noise_is_as_the_manifest_says(of: Manifest, study: Study) -> None:
         sites[1].upload(Step(1, 0, roster(sites)))
 
 
+def test_local_noise_may_be_in_what_is_summed_already() -> None:
+    """Of steps that a site took alone: the round says that it has none of its own, and still counts on one."""
+    local = replace(OF, noise=Noise.LOCAL)
+    sites = ready(OF)
+    of, terms = roster(sites), replace(sites[1].terms(5), share_variance=0, honest=1)
+
+    with_share = Context.build(local, 1, of, replace(terms, share_variance=64), bytes(32))
+
+    assert Context.build(local, 1, of, terms, bytes(32)).digest != with_share.digest
+    with pytest.raises(MisuseError, match="the manifest's noise is distributed"):
+        Context.build(OF, 1, of, replace(terms, honest=OF.honest(5)), bytes(32))
+
+
 @pytest.mark.parametrize("mode", Mode)
 def test_masks_of_two_noise_modes_never_cancel(mode: Mode) -> None:
     """The digest is in every bundle: a site that was told another one is named before anything is masked."""

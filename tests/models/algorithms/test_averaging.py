@@ -8,13 +8,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dp import noise_shares
+from dp.budget import BudgetKind, Filter
 from dp.errors import UploadsExhausted
+from dp.events import event
 from dp.queries import Float64, Query, SecureSum
 from models.algorithms.averaging import Averaging, Rounds, fit, update_query
 from models.algorithms.local import LocalNoise, OwnNoise, step_multiplier, upload_multiplier
-from models.algorithms.protection import KIND
+from models.algorithms.protection import UPDATE
 from models.data import SurvivalData, joined
 from models.errors import ConfigError, MisuseError, NotPerPatient
 from models.presets import Preset
@@ -24,6 +28,7 @@ from secagg.manifest import Noise
 from secagg.masks import Keystream
 from tests.models.algorithms.support import CAP, SILENT, Whole, cut
 from tests.models.support import Alone, Replay, patients, small, spec
+from tests.sweeps import examples
 
 SIZES = (60, 30, 10)
 EVEN = (1 / 3, 1 / 3, 1 / 3)
@@ -158,7 +163,7 @@ def test_the_queries_are_recorded_in_order_about_the_present_weights() -> None:
     asked = door.asked[0]
 
     assert [query.index for query in asked] == [0, 1, 2]
-    assert {(query.kind, query.sensitivity) for query in asked} == {(KIND, 7.0)}
+    assert {(query.kind, query.sensitivity) for query in asked} == {(UPDATE, 7.0)}
     assert len({query.public for query in asked}) == 3
     other = update_query(preset, replace(averaging, proximal=0.6), asked[0].length, SILENT, CAP)
     assert other.public != update_query(preset, averaging, asked[0].length, SILENT, CAP).public
@@ -267,6 +272,25 @@ def test_accounting_never_rounds_in_our_favour(multiplier: float, local_steps: i
     m = upload_multiplier(multiplier, local_steps)
     assert local_steps * Fraction(m) ** 2 <= Fraction(multiplier) ** 2
     assert m == pytest.approx(multiplier / local_steps**0.5)
+
+
+@settings(max_examples=examples(200))
+@given(
+    multiplier=st.floats(0.05, 1e4),
+    local_steps=st.integers(1, 1000),
+    filter_=st.sampled_from([Filter(BudgetKind.GDP, 0), Filter(BudgetKind.RDP, 2), Filter(BudgetKind.RDP, 32)]),
+)
+def test_an_upload_is_charged_as_all_its_local_steps_one_by_one(
+    multiplier: float, local_steps: int, filter_: Filter
+) -> None:
+    """In the units of the ledger, for every kind of budget: never less than E releases of z, and no more than that."""
+    upload = event(UPDATE, multiplier)
+    step = event("gradient", step_multiplier(multiplier, local_steps))
+
+    one_by_one, charged = local_steps * filter_.units(step), filter_.units(upload)
+
+    assert charged >= one_by_one - local_steps  # each of the E is rounded up to a whole unit, the upload once
+    assert charged <= one_by_one * (1 + Fraction(1, 10**12)) + 1
 
 
 def test_exact_noise_has_the_multiplier_that_is_charged() -> None:

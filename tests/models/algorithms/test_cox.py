@@ -16,7 +16,6 @@ from dp.errors import UploadsExhausted
 from dp.queries import Float64, Neighbours, Query, SecureSum
 from models.algorithms.newton import CoxFit, Newton, fit, survival_model
 from models.algorithms.partial import OnGrid, PartialLikelihood, Stratified, local
-from models.algorithms.protection import KIND
 from models.data import SurvivalData, exposures, inputs, joined
 from models.errors import ConfigError, MisuseError, NotPerPatient
 from models.losses import CoxPartialLikelihood
@@ -230,7 +229,7 @@ def test_the_queries_are_recorded_in_order_about_the_present_coefficients() -> N
     asked = door.asked[0]
 
     assert [query.index for query in asked] == list(range(NEWTON.steps))
-    assert {(query.kind, query.length, query.sensitivity) for query in asked} == {(KIND, 1 + 8 + 36, 1.0)}
+    assert {(query.kind, query.length, query.sensitivity) for query in asked} == {("newton", 1 + 8 + 36, 1.0)}
     assert asked[0].public == EXACT.query(SILENT, CAP).about(np.zeros(8).tobytes()).public
     assert len({query.public for query in asked[:4]}) == 4
     assert OnGrid(4, GRID).query(SILENT, CAP).public != OnGrid(4, (*GRID[:-1], 2000.0)).query(SILENT, CAP).public

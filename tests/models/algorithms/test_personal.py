@@ -15,7 +15,7 @@ from models.concordance import PairConcordance
 from models.data import SurvivalData
 from models.errors import ConfigError, MisuseError
 from models.likelihood import LogLikelihood, log_likelihoods
-from models.networks import FusedBlocks, Hazards, LatentWeibull, Network, parameter_count
+from models.networks import Ensemble, FusedBlocks, Hazards, LatentWeibull, Network, parameter_count
 from models.predict import SurvivalModel
 from models.recalibration import Breslow
 from tests.models.support import FEATURES, patients, small
@@ -155,8 +155,9 @@ def test_nothing_that_leaves_takes_it(leave: Any) -> None:
 
 def test_what_it_is_not_for() -> None:
     savae = LatentWeibull((3,), 2, ())
-    with pytest.raises(MisuseError, match="no linear head"):
-        personalise(released(savae), patients(5), HEAD)
+    for headless in (savae, Ensemble((3,), 2)):
+        with pytest.raises(MisuseError, match="no linear head"):
+            personalise(released(headless), patients(5), HEAD)
     narrow = patients(5)
     with pytest.raises(MisuseError, match="features"):
         personalise(
