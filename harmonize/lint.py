@@ -12,6 +12,7 @@ from harmonize.errors import ProfileError
 from harmonize.events import FACTS
 from harmonize.genetics.genes import HGNC, SYMBOL
 from harmonize.karyotype import FEATURES
+from harmonize.modalities import OF_SCALARS
 from harmonize.profile import CodeVariable, DerivedVariable, FeatureVariable, LabVariable, Profile, Scalar
 from harmonize.variables import Coded, Codes, CytogeneticVariable, Range, Scale, Variable, VariantVariable
 
@@ -23,6 +24,7 @@ _MISREAD: Final = ("G/", "T/", "K/")
 _SCORES: Final = frozenset({"abnormalities", "ipssr_class"})  # cytogenetic features that are numbers, not findings
 _IPSSR_CLASS: Final[Range] = (Decimal(0), Decimal(4))
 _FOUND_OR_NOT: Final[Range] = (Decimal(0), Decimal(1))
+_LARGEST_NUMBER: Final = Decimal(10) ** 30  # of a vector, which is kept in single precision
 # A derived feature is a rule about one gene: HGNC ids.
 _FLT3, _KMT2A, _TP53, _CEBPA = 3765, 7132, 11998, 1833
 _GENE_OF: Final = {
@@ -249,8 +251,12 @@ def _finding(place: str, hard: Range) -> Iterator[str]:
 
 
 def _vector(place: str, variable: FeatureVariable) -> Iterator[str]:
+    if variable.name in OF_SCALARS:
+        yield f"{place}.name: is that of a modality ({', '.join(OF_SCALARS)}); call the vector something else"
     if not variable.clip[0] < variable.clip[1]:
         yield f"{place}.clip: must be ordered"
+    if max(map(abs, variable.clip)) > _LARGEST_NUMBER:
+        yield f"{place}.clip: reaches beyond ±1e30, which bounds nothing; state bounds that the encoder keeps to"
     if variable.columns and len(variable.columns) != variable.length:
         yield f"{place}.columns: {len(variable.columns)} names for a length of {variable.length}"
     if len(set(variable.columns)) != len(variable.columns):

@@ -22,14 +22,8 @@ SHORTEST_DURATION = 0.5  # days; a death on the day of diagnosis has been under 
 class BoundedMatrix(Protocol):
     """What `harmonize.Table.matrix()` returns."""
 
-    @property
-    def x(self) -> Float64:
-        """[n, p], scaled and clipped."""
-        ...
-
-    @property
-    def observed(self) -> Bool:
-        """[n, p]."""
+    def columns(self, names: Sequence[str]) -> tuple[Float64, Bool]:
+        """x[n, p], scaled and clipped, and observed[n, p], by name."""
         ...
 
     @property
@@ -79,9 +73,10 @@ class SurvivalData:
             object.__setattr__(self, name, array)
 
     @classmethod
-    def from_matrix(cls, matrix: BoundedMatrix) -> SurvivalData:
-        """Take the harmonised, bounded matrix of a site."""
-        return cls(matrix.x, matrix.observed, matrix.duration, matrix.event)
+    def from_matrix(cls, matrix: BoundedMatrix, names: Sequence[str]) -> SurvivalData:
+        """Take columns of the harmonised, bounded matrix of a site, in the order of their names here."""
+        x, observed = matrix.columns(names)
+        return cls(x, observed, matrix.duration, matrix.event)
 
     def __len__(self) -> int:
         return int(self.duration.shape[0])

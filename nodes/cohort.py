@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harmonize.errors import ProfileMismatch
+from harmonize.modalities import listed
 from harmonize.profile import Profile, load
 from harmonize.split import partition
 from harmonize.table import Table
@@ -59,20 +60,28 @@ def load_cohort(study: Study, table: Path, split_key: bytes) -> Cohort:
 
     Raises:
         StorageProblem: the table is missing or unreadable.
-        DataProblem: it was made under another profile, or its columns are not the study's.
+        DataProblem: it was made under another profile, or the profile has not the study's columns.
     """
     profile = study_profile(study)
     try:
         whole = Table.from_parquet(read(table), profile)
     except ProfileMismatch as error:
         raise DataProblem(f"{table}: {error}; run `haemfed harmonize run` again") from error
-    if tuple(variable.name for variable in profile.inputs) != study.learning.features:
-        raise DataProblem(f"study {study.name!r} wants the columns {', '.join(study.learning.features)} in this order")
     train, holdout = partition(whole, split_key)
     return Cohort(
-        SurvivalData.from_matrix(train.matrix()),
-        SurvivalData.from_matrix(holdout.matrix()),
+        _data(train, study),
+        _data(holdout, study),
         tuple(train.pids),
         tuple(holdout.pids),
         whole.digest,
     )
+
+
+def _data(table: Table, study: Study) -> SurvivalData:
+    """The study's columns by name, in its order."""
+    matrix = table.matrix()
+    if lacking := matrix.lacking(study.learning.features):
+        raise DataProblem(
+            f"study {study.name!r} wants {listed(lacking)}, which profile {study.profile!r} gives no model"
+        )
+    return SurvivalData.from_matrix(matrix, study.learning.features)

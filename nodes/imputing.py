@@ -36,7 +36,12 @@ _GRID: Final = (0.0, 1.0)  # a dictionary has one; covariates do not depend on i
 
 
 def chosen(
-    profile: Profile, names: Sequence[str], *, never_measured: Sequence[str] = (), cross_site: Sequence[str] = ()
+    profile: Profile,
+    names: Sequence[str],
+    *,
+    columns: Sequence[str] | None = None,
+    never_measured: Sequence[str] = (),
+    cross_site: Sequence[str] = (),
 ) -> Imputing:
     """What a study says if its author names covariates.
 
@@ -45,16 +50,17 @@ def chosen(
     Args:
         profile: of the study.
         names: of covariates, or `EVERYTHING` alone; their order is the profile's.
+        columns: of the study; None for all inputs of the profile.
         never_measured: see `Imputing`.
         cross_site: see `Imputing`.
 
     Raises:
         StudyInvalid: a name that is no input of the profile; says which and why.
     """
-    inputs = [variable.name for variable in profile.inputs]
+    inputs = [v.name for v in profile.inputs if columns is None or v.name in columns]
     wanted = inputs if list(names) == [EVERYTHING] else list(names)
     _require_inputs(profile, wanted, inputs)
-    covariates = _covariates(profile, tuple(name for name in inputs if name in wanted))
+    covariates = _covariates(profile, tuple(name for name in inputs if name in wanted), inputs)
     start = JointNormal.start(covariates)
     square = math.fsum((start.mean**2).tolist()) + math.fsum(start.covariance.diagonal().tolist())
     return Imputing(
@@ -83,9 +89,10 @@ def imputation_of(study: Study, multiplier: float, noise_inflation: float) -> Im
     if asked is None:
         return None
     profile = study_profile(study)
-    _require_inputs(profile, asked.covariates, [variable.name for variable in profile.inputs])
+    known = {variable.name for variable in profile.inputs}
+    _require_inputs(profile, asked.covariates, [name for name in study.learning.features if name in known])
     return Imputation(
-        covariates=_covariates(profile, asked.covariates),
+        covariates=_covariates(profile, asked.covariates, study.learning.features),
         radius=asked.radius,
         multiplier=multiplier,
         patient_cap=study.privacy.patient_cap,
@@ -120,10 +127,11 @@ def summary(asked: Imputing | None) -> Iterator[str]:
         yield f"  never measured at some hospital, and imputed there from the others' patients: {names}"
 
 
-def _covariates(profile: Profile, names: Sequence[str]) -> tuple[Covariate, ...]:
-    columns = of_profile(profile, _GRID).columns
-    place = {column.name: index for index, column in enumerate(columns)}
-    return tuple(_covariate(columns[place[name]], place[name]) for name in names)
+def _covariates(profile: Profile, names: Sequence[str], features: Sequence[str]) -> tuple[Covariate, ...]:
+    """Covariates at their places among the features."""
+    known = {column.name: column for column in of_profile(profile, _GRID).columns}
+    place = {name: index for index, name in enumerate(features)}
+    return tuple(_covariate(known[name], place[name]) for name in names)
 
 
 def _covariate(column: Column, place: int) -> Covariate:

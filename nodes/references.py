@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from audits.references import Dictionary, FeatureLaw, Plan
 from audits.shadows import Recipe
-from harmonize.profile import CodeVariable, Profile, Scalar, Scale
+from harmonize.matrix import vector_scale
+from harmonize.modalities import coordinates
+from harmonize.profile import CodeVariable, FeatureVariable, Profile, Scalar, Scale
 from models.presets import Preset
 from nodes.cohort import study_profile
 from nodes.study import Study
@@ -23,7 +26,7 @@ def reference_plan(study: Study) -> Plan:
     """
     preset = Preset.from_json(study.learning.preset)
     return Plan(
-        dictionary=Dictionary(_laws(study_profile(study))),
+        dictionary=Dictionary(_laws(study_profile(study), study.learning.features)),
         recipe=Recipe.of(preset),
         rows=max(50, int(preset.normaliser)),
         count=_REFERENCES,
@@ -37,8 +40,20 @@ def reference_digest(study: Study) -> bytes:
     return reference_plan(study).digest()
 
 
-def _laws(profile: Profile) -> tuple[FeatureLaw, ...]:
-    return tuple(_law(variable) for variable in profile.inputs)
+def _laws(profile: Profile, names: tuple[str, ...]) -> tuple[FeatureLaw, ...]:
+    """One law a column."""
+    known = {variable.name: _law(variable) for variable in profile.inputs}
+    for vector in profile.features:
+        known |= {law.name: law for law in _coordinates(vector)}
+    return tuple(known[name] for name in names)
+
+
+def _coordinates(vector: FeatureVariable) -> Iterator[FeatureLaw]:
+    """Laws of a vector's numbers, never missing: each for itself, hardly any invented vector would be whole."""
+    centre, spread = vector_scale(vector)
+    low, high = ((float(bound) - centre) / spread for bound in vector.clip)
+    for name in coordinates(vector.name, vector.length):
+        yield FeatureLaw(name, low, high, missing=0.0)
 
 
 def _law(variable: Scalar) -> FeatureLaw:
