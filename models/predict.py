@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +79,11 @@ class SurvivalModel:
     def intervals(self) -> int:
         """K."""
         return len(self.grid) - 1
+
+    @property
+    def arrays(self) -> Mapping[str, Float64]:
+        """The parameters by name, as the network's layout cuts them."""
+        return MappingProxyType(self._arrays)
 
     @property
     def digest(self) -> str:

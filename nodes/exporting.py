@@ -20,7 +20,7 @@ from harmonize.table import Table
 from nodes import files
 from nodes.errors import ConfigError, DataProblem, StorageProblem
 
-__all__ = ["Form", "export_table", "export_views", "profile_name"]
+__all__ = ["Form", "export_table", "export_views", "profile_name", "refuse_any", "write_folder"]
 
 # A table may come from anywhere, and its pids become names of files and cells of a CSV file.
 _PID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -65,7 +65,7 @@ def export_table(
         raise DataProblem(f"{source.name}: its pids are no pseudonyms (letters, digits, _ . -); nothing is exported")
     more = beside(synthetic.provenance_of(table))
     found = _bundles(table, profile, system) if form is Form.FHIR else _csv(table, system)
-    _written(target, chain(more.items(), found))
+    write_folder(target, chain(more.items(), found))
     return len(table)
 
 
@@ -92,7 +92,7 @@ def export_views(profile_name: str, target: Path) -> int:
         StorageProblem: the folder exists, or cannot be written.
     """
     found = [(f"{view['name']}.json", _json(view)) for view in views.views(load(profile_name))]
-    _written(target, found)
+    write_folder(target, found)
     return len(found)
 
 
@@ -115,10 +115,27 @@ def _json(resource: object) -> bytes:
     return (json.dumps(resource, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _written(target: Path, contents: Iterable[tuple[str, bytes]]) -> None:
-    """Into a folder beside the target first: who finds the target finds all of it."""
-    if target.exists():
-        raise StorageProblem(f"{target}: exists; name a folder that does not, an export replaces nothing")
+def refuse_any(target: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        StorageProblem: a file, a folder or a link is there.
+    """
+    if target.exists() or target.is_symlink():
+        raise StorageProblem(f"{target}: exists; name one that does not, an export replaces nothing")
+
+
+def write_folder(target: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    """Write files into a new folder, mode 0700: who finds the folder finds all of it.
+
+    Args:
+        target: what must not exist yet; its parents are made.
+        contents: names and bytes.
+
+    Raises:
+        StorageProblem: it exists, or cannot be written.
+    """
+    refuse_any(target)
     partial = target.with_name(f".{target.name}.partial")
     with files.storage_errors(partial):
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import models.errors
 from harmonize import synthetic
 from harmonize.profile import Profile
+from models.cards import profile_of, protection
 from models.container import read
 from models.data import Bool, SurvivalData
 from models.generators import file
@@ -21,16 +22,12 @@ from models.generators.generator import LARGEST, sample
 from nodes import files
 from nodes.errors import ConfigError, DataProblem
 from nodes.exporting import Form, export_table, profile_name
-from nodes.predicting import profile_of
 
 __all__ = ["Asked", "Drawn", "draw", "export", "opened", "protection"]
 
 SYSTEM: Final = "urn:haemfed:synthetic"
 SIDECAR: Final = "provenance.json"
 _VECTORS: Final = 1 << 27  # numbers of feature vectors in one table
-_LARGEST_EPSILON = 1e6  # a card that states more states nothing
-_PROTECTED: Final = "differentially private"
-_UNPROTECTED: Final = f"not {_PROTECTED}"
 
 
 @dataclass(frozen=True)
@@ -102,27 +99,6 @@ def opened(path: Path) -> Model:
     if lacking := [name for name in generator.dictionary.names if name not in known]:
         raise DataProblem(f"{path.name}: draws {', '.join(lacking)}, which profile {profile.profile} does not have")
     return Model(generator, card, profile, hashlib.sha256(data).hexdigest())
-
-
-def protection(card: Mapping[str, Any]) -> str:
-    """One line about the guarantee, from the card; whoever says nothing is not protected."""
-    privacy = card.get("privacy")
-    stated = privacy.get("protection") if isinstance(privacy, dict) else None
-    said = stated if isinstance(stated, str) and stated.isprintable() else ""
-    epsilon, delta = (_stated(privacy, key) for key in ("epsilon", "delta"))
-    if not isinstance(privacy, dict) or epsilon is None or delta is None:
-        return said if said.startswith(_UNPROTECTED) else _UNPROTECTED
-    parts = [f"{_PROTECTED}: ε = {epsilon:.3g} at δ = {delta:g}"]
-    parts += [word for key in ("unit", "against") if isinstance(word := privacy.get(key), str) and word.isprintable()]
-    return "; ".join([*parts, *filter(None, [said.removeprefix(f"{_PROTECTED}: ")])])
-
-
-def _stated(privacy: object, key: str) -> float | None:
-    """A number of a card, if it is one that can be meant."""
-    found = privacy.get(key) if isinstance(privacy, dict) else None
-    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < _LARGEST_EPSILON:
-        return None
-    return float(found)
 
 
 def draw(model: Model, asked: Asked, target: Path, *, force: bool = False) -> Drawn:

@@ -13,7 +13,8 @@ from nodes.cli import options
 from nodes.cli.terminal import err, out
 
 if TYPE_CHECKING:
-    from nodes.predicting import Predictions
+    from models.loading import LoadedModel, Predictions
+    from nodes.config import SiteConfig
 
 app = typer.Typer(no_args_is_help=True)
 ModelArgument = Annotated[Path, typer.Argument(help="A model.safetensors file.")]
@@ -22,19 +23,17 @@ ModelArgument = Annotated[Path, typer.Argument(help="A model.safetensors file.")
 @app.command()
 def show(model: ModelArgument, config: options.SiteOption = Path("site.toml")) -> None:
     """Print a model's card; nothing in the file is executed."""
-    import hashlib
-
-    from models.artefact import from_bytes
-    from models.container import read
+    import models
+    from harmonize.modalities import listed
     from nodes import sealing
 
-    data = read(model)
-    loaded, card = from_bytes(data)
-    out.print(f"{model.name}: features {', '.join(loaded.features)}; weights digest {loaded.digest}")
-    opened = sealing.Opened(model, hashlib.sha256(data).hexdigest(), loaded.digest)
-    if note := sealing.retirement(opened, options.runs(config)):
+    loaded = models.load(model)
+    names, digest = listed(loaded.model.features), loaded.model.digest
+    out.print(f"{model.name}: features {names}; weights digest {digest}")
+    if note := sealing.retirement(sealing.Opened(model, loaded.sha256, digest), options.runs(config)):
         out.print(f"retired on {note.retired}: {note.reason}", markup=False, soft_wrap=True)
-    out.print_json(json.dumps(card))
+    out.print(loaded.protection, markup=False, soft_wrap=True)
+    out.print_json(json.dumps(loaded.card))
 
 
 @app.command()
@@ -50,36 +49,67 @@ def predict(
         Path | None, typer.Option("--out", help="CSV file to write instead of printing: patient data.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    personal: Annotated[
+        bool, typer.Option("--personal", help="With the last layer refitted to this site's own patients, in memory.")
+    ] = False,
     config: options.SiteOption = Path("site.toml"),
 ) -> None:
     """Predict survival for this site's own table, another one or a Bundle; the result goes nowhere."""
-    import hashlib
-
-    from models.artefact import from_bytes
-    from models.container import read
-    from nodes import files, predicting, sealing
+    from nodes import files, predicting
 
     if (bundle is None) != (mapping is None) or (table is not None and bundle is not None):
         raise typer.BadParameter("give --table, or --bundle with --mapping, or neither", param_hint="--bundle")
-    data = read(model)
-    loaded, card = from_bytes(data)
-    opened = sealing.Opened(model, hashlib.sha256(data).hexdigest(), loaded.digest)
-    for notice in sealing.check(opened, options.runs(config), options.now().date()):
-        err.print(notice, markup=False, soft_wrap=True)
+    loaded = _usable(model, config)
+    protection = predicting.REFITTED if personal else loaded.protection
+    if personal:
+        loaded = _personal(loaded, options.site(config), output)
     if output is not None:
         files.refuse_existing(output, force=force)
     if table is not None:
-        matrix = predicting.table_matrix(table, card)
+        found = predicting.for_table(loaded, table, days)
     elif bundle is not None and mapping is not None:
-        matrix = predicting.bundle_matrix(options.site(config), bundle, mapping, card)
+        found = predicting.for_bundle(loaded, options.site(config), bundle, mapping, days)
     else:
-        matrix = predicting.own_matrix(options.site(config), card)
-    found = predicting.predict(loaded, matrix, days)
+        found = predicting.for_own(loaded, options.site(config), days)
     if output is None:
         _print(found)
+        out.print(f"model: {protection}", markup=False, soft_wrap=True)
     else:
-        files.write(output, predicting.to_csv(found), private=True)
+        files.write(output, predicting.to_csv(found, protection), private=True)
         out.print(f"{len(found.pids)} patients, for this site only: {output}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    form: Annotated[str, typer.Option("--format", help="onnx, mlflow or pycox.", show_default=False)],
+    output: Annotated[Path, typer.Option("--out", help="New file, or new folder of mlflow.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="mlflow: with the flavour onnx, too.")] = False,
+    config: options.SiteOption = Path("site.toml"),
+) -> None:
+    """Write a model in another tool's format, compared with the model before; a sealed model is refused."""
+    from nodes.interchange import Format, export_model
+
+    if form not in set(Format):
+        raise typer.BadParameter(f"{form} is not a format: {', '.join(Format)}", param_hint="--format")
+    if onnx and form != Format.MLFLOW:
+        raise typer.BadParameter("belongs to --format mlflow", param_hint="--onnx")
+    done = export_model(_usable(model, config), Format(form), output, onnx_beside=onnx)
+    out.print(f"{form}: {done.path}", markup=False, soft_wrap=True)
+    if done.difference is not None:
+        out.print(f"  largest relative difference from the model on invented patients: {done.difference:.1e}")
+    out.print(f"  {done.protection}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def personalise(model: ModelArgument, config: options.SiteOption = Path("site.toml")) -> None:
+    """Refit the last layer to this site's own training patients and print what that gains here; it never leaves."""
+    from nodes import personal
+
+    found = personal.refit(_usable(model, config), options.site(config))
+    out.print(f"last layer refitted to {found.patients} training patients of this site, in memory")
+    out.print(str(found.report), markup=False, soft_wrap=True)
+    out.print("nothing was written; `haemfed model predict --personal` refits it and predicts", markup=False)
 
 
 @app.command()
@@ -97,6 +127,26 @@ def retire(
     note, new = sealing.retire(path, opened.digest, reason, options.now().date())
     done = "retired" if new else "was retired before"
     out.print(f"{path}: {done}, {note.retired}: {note.reason}", markup=False, soft_wrap=True)
+
+
+def _usable(path: Path, config: Path) -> LoadedModel:
+    """Open a model that may be used at this site; say what must be said about it."""
+    import models
+    from nodes import sealing
+
+    loaded = models.load(path)
+    opened = sealing.Opened(path, loaded.sha256, loaded.model.digest)
+    for notice in sealing.check(opened, options.runs(config), options.now().date()):
+        err.print(notice, markup=False, soft_wrap=True)
+    return loaded
+
+
+def _personal(loaded: LoadedModel, site: SiteConfig, output: Path | None) -> LoadedModel:
+    from nodes import personal
+
+    if output is not None:
+        personal.require_inside(output, site)
+    return personal.refit(loaded, site).instead_of(loaded)
 
 
 def _print(found: Predictions) -> None:

@@ -14,7 +14,7 @@ from harmonize import export
 from harmonize.profile import load
 from harmonize.pseudonyms import pseudonym
 from harmonize.table import Table
-from nodes import predicting
+from models.loading import DAYS, LoadedModel
 from nodes.cli import options
 from nodes.places import Places, load_secrets
 from nodes.provision import create_site
@@ -85,7 +85,7 @@ def test_the_sites_own_table_is_printed_or_written(
     assert (code, out) == (0, f"3 patients, for this site only: {target}\n")
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     rows = rows_of(target)
-    assert list(rows[0]) == ["pseudonym", "alive_at_365.25_days", "alive_at_30_days", "log_risk"]
+    assert list(rows[0]) == ["pseudonym", "alive_at_365.25_days", "alive_at_30_days", "log_risk", "model"]
     matrix = table.matrix()
     wanted = survival().survival(matrix.x, matrix.observed, np.array([365.25, 30.0]))
     assert [row["pseudonym"] for row in rows] == table.pids
@@ -167,16 +167,18 @@ def test_options_that_contradict_each_other(wrong: tuple[str, ...], haemfed: Hae
 def test_the_model_says_nothing_beyond_its_horizon(days: object, haemfed: Haemfed, model: Path, tmp_path: Path) -> None:
     table = written(tables("aml_core", 4, 3), tmp_path / "other.parquet")
 
-    code, _, err = haemfed("model", "predict", model, "--table", table, "--days", days)
+    path, mapping = bundle(tmp_path)
 
-    assert (code, "beyond" in err) == (10, True)
+    for source in (("--table", table), ("--bundle", path, "--mapping", mapping)):
+        code, _, err = haemfed("model", "predict", model, *source, "--days", days)
+        assert (code, "beyond" in err) == (10, True)
 
 
 def test_default_horizons_are_those_that_the_model_reaches() -> None:
-    matrix = tables("aml_core", 4, 3).matrix()
+    loaded = LoadedModel(survival(), {}, b"")
 
-    assert predicting.predict(survival(), matrix, None).days == tuple(
-        day for day in predicting.DAYS if day <= survival().grid[-1]
+    assert loaded.predict(tables("aml_core", 4, 3).matrix()).days == tuple(
+        day for day in DAYS if day <= survival().grid[-1]
     )
 
 
