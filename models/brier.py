@@ -29,6 +29,7 @@ from models.errors import MisuseError
 from models.kaplan_meier import SurvivalCurve
 
 COUNT_WEIGHT: Final = 0.25
+SENSITIVITY: Final = norm(1.0 + COUNT_WEIGHT**2)
 RESOLVED: Final = 2.0
 """The number of patients must exceed this many 95 % noise bounds."""
 
@@ -76,8 +77,7 @@ class BrierScore:
         and the released Ĝ. Two patients' vectors differ in the first coordinate alone, by at most 1; if one of two
         records is unusable the change is an addition or a removal. ∎
         """
-        bound = norm(1.0 + COUNT_WEIGHT**2)
-        return {Neighbours.ADD_OR_REMOVE_ONE: bound, Neighbours.REPLACE_ONE: bound}[neighbours]
+        return {Neighbours.ADD_OR_REMOVE_ONE: SENSITIVITY, Neighbours.REPLACE_ONE: SENSITIVITY}[neighbours]
 
     def query(self, multiplier: float, patient_cap: int, index: int = 0) -> Query:
         """Return the query, about the released model and the released Ĝ."""
@@ -94,7 +94,7 @@ class BrierScore:
         """Return the site's sum, float64[2], exact (`dp.rows`)."""
         scores = self.scores(data.bounded(self.horizon))
         rows = np.stack([scores / self.cap, np.full(len(scores), COUNT_WEIGHT)], axis=1)
-        return clipped_rows(rows, self.sensitivity(Neighbours.ADD_OR_REMOVE_ONE))
+        return clipped_rows(rows, SENSITIVITY)
 
     def scores(self, data: SurvivalData) -> Float64:
         """Each patient's weighted score b_i, float64[n] in [0, cap].

@@ -61,6 +61,7 @@ class Point:
         observed, predicted: risk of death before `time`; nan if the bin is not resolved under this noise.
         observed_error, predicted_error: standard errors; of the observed risk noise and sampling, of the
             predicted mean noise.
+        noise_error: the part of `observed_error` that is the privacy noise.
     """
 
     time: float
@@ -71,6 +72,7 @@ class Point:
     predicted: float
     observed_error: float
     predicted_error: float
+    noise_error: float
 
     @property
     def resolved(self) -> bool:
@@ -207,7 +209,7 @@ def _points(
     limit = RESOLVED * QUANTILE * noise_sd * math.sqrt(cells.size)
     if patients <= max(limit, 1.0):
         unknown = math.nan
-        return [Point(t, *edges, patients, unknown, unknown, unknown, unknown) for t in preset.calibration_times]
+        return [Point(t, *edges, patients, *[unknown] * 5) for t in preset.calibration_times]
     observed, sampling = life_table(cells.sum(axis=0), h, noisy=noise_sd > 0)
     predicted = _mean_predicted(table, middle, half)
     # Every bin's cell moves the sum alike.
@@ -216,7 +218,7 @@ def _points(
     return [
         Point(
             preset.calibration_times[i], *edges, patients, float(observed[i]), float(predicted[i]),
-            float(math.hypot(noise_observed[i], sampling[i])), float(noise_predicted[i]),
+            float(math.hypot(noise_observed[i], sampling[i])), float(noise_predicted[i]), float(noise_observed[i]),
         )
         for i in range(h)
     ]  # fmt: skip

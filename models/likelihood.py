@@ -20,6 +20,7 @@ from models.errors import MisuseError
 from models.predict import SurvivalModel
 
 COUNT_WEIGHT: Final = 0.5
+SENSITIVITY: Final = norm(1.0 + COUNT_WEIGHT**2)
 SMALLEST_HAZARD: Final = 1e-12  # per year: a recalibrated hazard of 0 has no logarithm
 RESOLVED: Final = 2.0
 """The number of patients must exceed this many 95 % noise bounds."""
@@ -75,7 +76,7 @@ class LogLikelihood:
         released model. Two patients' vectors differ in u alone, by at most 2; an unusable record instead makes it an
         addition or a removal, √1.25 < 2. ∎
         """
-        return norm(1.0 + COUNT_WEIGHT**2) if neighbours is Neighbours.ADD_OR_REMOVE_ONE else 2.0
+        return SENSITIVITY if neighbours is Neighbours.ADD_OR_REMOVE_ONE else 2.0
 
     def query(self, multiplier: float, patient_cap: int, index: int = 0) -> Query:
         """Return the query, about the released model."""
@@ -86,7 +87,7 @@ class LogLikelihood:
         """Return the site's sum, float64[2], exact (`dp.rows`)."""
         terms = (log_likelihoods(self.model, data.bounded(self.model.grid[-1])) - self.centre) / self.bound
         rows = np.stack([np.clip(terms, -1.0, 1.0), np.full(len(terms), COUNT_WEIGHT)], axis=1)
-        return clipped_rows(rows, self.sensitivity(Neighbours.ADD_OR_REMOVE_ONE))
+        return clipped_rows(rows, SENSITIVITY)
 
     def decode(self, total: Float64, noise_sd: float) -> Estimate:
         """Return the mean in nats per patient, noise and sampling error; "not resolved" if N is not clear of the noise.

@@ -1,7 +1,8 @@
 """The order of a survival study's sums: a function of the study alone, the same at every site.
 
-sum × rounds, if the study imputes (training account) → gradient × T (training) → breslow (training) → concordance →
-calibration (hold-out account). A stage whose kind has no multiplier in the study is not asked. A stage that runs out of
+sum × rounds, if the study imputes (training account) → gradient × T (training; or update, newton: the sums of the
+algorithm that the study names) → breslow (training) → what the study measures (hold-out account, `models.measures`).
+A stage whose kind has no multiplier in the study is not asked. A stage that runs out of
 uploads is over: training ends early with the steps it has, a later release is "not released". A site that replays
 stored sums walks the same plan; its contributions are never computed, because `SecureSum` calls them only for an
 upload.
@@ -14,14 +15,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dp.errors import UploadsExhausted
-from dp.queries import Account, Float64, Keystream, Query, SecureSum
+from dp.queries import ACCOUNT_OF, Float64, Keystream, Query, SecureSum
 from dp.rows import clipped_rows
 from dp.sampling import FULL_BATCH, Poisson, Sampler
-from models import calibration, concordance, imputation, recalibration
+from models import imputation, measures, recalibration
+from models.algorithms import chosen
+from models.algorithms.chosen import Algorithm, Own
 from models.completion import Completion
 from models.constants import canonical
 from models.data import SurvivalData
 from models.errors import ConfigError, MisuseError
+from models.evaluating import evaluate
 from models.evaluation import Evaluation
 from models.gaussian import JointNormal
 from models.imputation import Imputation
@@ -30,7 +34,7 @@ from models.predict import SurvivalModel
 from models.presets import Preset
 from models.training import Trained, fit
 
-KINDS = ("gradient", "breslow", "concordance", "calibration")
+KINDS = ("gradient", "breslow", *measures.KINDS)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Spec:
         preset: model and hyper-parameters, with the study's declared number of patients as normaliser.
         features: names in column order.
         weights: initial weights, float64 little-endian.
-        multipliers: noise multiplier z per kind of query; "gradient" is required. Other kinds than `KINDS`
+        multipliers: noise multiplier z per kind of query; that of training is required. Other kinds than `KINDS`
             are for others.
         patient_cap: public cap on patients per site.
         noise_inflation: ≥ 1, upper bound on (standard deviation of the noise in a sum) ÷ (that of the
@@ -51,6 +55,7 @@ class Spec:
         sampling_probability: q in (0, 1], with which every patient is in one training step's sum. Everything else
             is asked of all patients.
         imputation: what is imputed, and from what; None for the reference fill beside the mask.
+        algorithm: what trains; None for gradient steps in lockstep.
 
     Raises:
         ConfigError: a value is missing or out of range.
@@ -64,13 +69,16 @@ class Spec:
     noise_inflation: float = 1.0
     sampling_probability: float = 1.0
     imputation: Imputation | None = None
+    algorithm: Algorithm | None = None
 
     def __post_init__(self) -> None:
         """Check what the queries do not check themselves."""
         if not self.features or len(set(self.features)) != len(self.features):
             raise ConfigError("a study needs at least one feature, each named once")
-        if "gradient" not in self.multipliers:
-            raise ConfigError("the study sets no noise multiplier for 'gradient'")
+        if self.training not in self.multipliers:
+            raise ConfigError(f"the study sets no noise multiplier for {self.training!r}")
+        if self.algorithm is not None:
+            chosen.require_fits(self.algorithm, self.preset)
         if len(self.weights) != 8 * self.length:
             raise ConfigError(f"initial weights have {len(self.weights)} bytes, the model needs {8 * self.length}")
         if not self.noise_inflation >= 1:
@@ -79,6 +87,11 @@ class Spec:
             raise ConfigError("sampling_probability is above 0 and at most 1")
         if self.imputation is not None and not self.imputation.start.fits(self.features):
             raise ConfigError("the imputation is of covariates that are not where it says among the features")
+
+    @property
+    def training(self) -> str:
+        """Kind of the sums that train."""
+        return chosen.kind_of(self.algorithm)
 
     @property
     def length(self) -> int:
@@ -91,26 +104,46 @@ class Spec:
         Raises:
             ConfigError: the study sets no multiplier for this kind, or the kind is not one of this plan.
         """
-        if kind not in KINDS or kind not in self.multipliers:
+        if kind not in (self.training, *KINDS[1:]) or kind not in self.multipliers:
             raise ConfigError(f"the study asks no query of kind {kind!r}")
+        shape = self._shape(kind)
+        public = canonical(self._constants() | shape.constants)
+        preset, features, multiplier = self.preset, len(self.features), self.multipliers[kind]
+        if self.algorithm is not None and kind == self.training:
+            return chosen.query_of(self.algorithm, preset, features, multiplier, self.patient_cap, index).about(public)
+        sampled = self.sampling_probability if kind == "gradient" else 1.0
+        size, bound, account = shape.length, shape.sensitivity, ACCOUNT_OF[kind]
+        return Query(kind, index, size, bound, multiplier, account, self.patient_cap, public, sampled)
+
+    def asked(self, kind: str) -> tuple[Query, ...]:
+        """The queries of a kind; none if the study sets no multiplier for it."""
+        return tuple(
+            self.query(kind, index) for index in range(self._shape(kind).steps if kind in self.multipliers else 0)
+        )
+
+    def _shape(self, kind: str) -> measures.Shape:
         preset = self.preset
-        size, bound, account = {
-            "gradient": (self.length, preset.clip, Account.TRAINING),
-            "breslow": (2 * preset.intervals, preset.breslow_bound, Account.TRAINING),
-            "concordance": (2, concordance.SENSITIVITY, Account.HOLDOUT),
-            "calibration": (calibration.length(preset), calibration.sensitivity(preset), Account.HOLDOUT),
-        }[kind]
+        if kind == self.training:
+            return measures.Shape(preset.steps, self.length, preset.clip)
+        return (
+            measures.Shape(1, 2 * preset.intervals, preset.breslow_bound)
+            if kind == "breslow"
+            else measures.shape(kind, preset)
+        )
+
+    def _constants(self) -> dict[str, object]:
+        """What every query of the plan covers."""
         constants: dict[str, object] = {
             "plan": "haemfed/survival-plan/v1",
-            "preset": preset.digest().hex(),
+            "preset": self.preset.digest().hex(),
             "features": list(self.features),
             "weights": hashlib.sha256(self.weights).hexdigest(),
         }
         if self.imputation is not None:
             constants["imputation"] = self.imputation.digest
-        public = canonical(constants)
-        sampled = self.sampling_probability if kind == "gradient" else 1.0
-        return Query(kind, index, size, bound, self.multipliers[kind], account, self.patient_cap, public, sampled)
+        if self.algorithm is not None:
+            constants["algorithm"] = canonical(chosen.describe(self.algorithm)).decode()
+        return constants
 
     def noise_sd(self, kind: str) -> float:
         """Upper bound on the standard deviation of the noise on each coordinate of a released sum."""
@@ -121,8 +154,7 @@ class Spec:
 def schedule(spec: Spec) -> tuple[Query, ...]:
     """Every sum that the plan wants, in order: what a study checks its lattice and budget against."""
     rounds = imputation.schedule(spec.imputation) if spec.imputation is not None else ()
-    gradients = tuple(spec.query("gradient", t) for t in range(spec.preset.steps))
-    return rounds + gradients + tuple(spec.query(kind) for kind in KINDS[1:] if kind in spec.multipliers)
+    return (*rounds, *(query for kind in (spec.training, *KINDS[1:]) for query in spec.asked(kind)))
 
 
 @dataclass(frozen=True)
@@ -179,6 +211,7 @@ def survival_plan(
     on_progress: Callable[[Progress], None] | None = None,
     *,
     sampler: Sampler = FULL_BATCH,
+    own: Own | None = None,
 ) -> Outcome:
     """Learn to impute if the study says so, then train, recalibrate and evaluate through the door.
 
@@ -193,9 +226,10 @@ def survival_plan(
         secure_sum: the door.
         on_progress: called after each applied sum, with released facts only.
         sampler: draws the patients of each training step; see `sampler_of`.
+        own: of this site, if the study names an algorithm.
 
     Raises:
-        MisuseError: a sampler of another probability than the one that is charged for.
+        MisuseError: a sampler of another probability than the one that is charged for, or `own` is missing.
     """
     if sampler.probability != spec.sampling_probability:
         raise MisuseError(
@@ -209,47 +243,34 @@ def survival_plan(
     filling, imputed = _imputation(spec, train, secure_sum, tell)
     if filling is not None:
         train, holdout = filling.of(train), filling.of(holdout)
-    trained = fit(
-        preset,
-        len(spec.features),
-        spec.weights,
+    trained = _trained(
+        spec,
         train,
         secure_sum,
-        lambda t: _knowing(spec.query("gradient", t), filling),
-        lambda done, digest: tell(Progress("gradient", done, preset.steps, digest)),
-        sampler=sampler,
+        lambda t: _knowing(spec.query(spec.training, t), filling),
+        lambda done, digest: tell(Progress(spec.training, done, preset.steps, digest)),
+        sampler,
+        own,
     )
     model = SurvivalModel.as_trained(spec.features, preset.network, preset.grid, trained.params, filling)
 
-    def ask(kind: str, contribution: Callable[[], Float64]) -> Float64 | None:
+    def ask(kind: str, index: int, contribution: Callable[[], Float64]) -> Float64 | None:
         if kind not in spec.multipliers:
             return None
         try:
-            return secure_sum(spec.query(kind).about(model.digest.encode()), contribution)
+            total = secure_sum(spec.query(kind, index).about(model.digest.encode()), contribution)
         except UploadsExhausted:
             return None
+        if kind != "breslow":
+            tell(Progress(kind, index + 1, len(spec.asked(kind)), model.digest))
+        return total
 
     as_trained, bound = model, preset.breslow_bound
-    bent = ask("breslow", lambda: clipped_rows(recalibration.rows(as_trained, train, bound), bound))
+    bent = ask("breslow", 0, lambda: clipped_rows(recalibration.rows(as_trained, train, bound), bound))
     if bent is not None:
         model = recalibration.apply(model, preset, bent)
         tell(Progress("breslow", 1, 1, model.digest))
-
-    final = model
-    pairs = ask("concordance", lambda: concordance.pair_sums(final.risk(holdout.x, holdout.observed), holdout))
-    if pairs is not None:
-        tell(Progress("concordance", 1, 1, model.digest))
-    cells = ask(
-        "calibration",
-        lambda: clipped_rows(calibration.rows(final, preset, holdout), calibration.sensitivity(preset)),
-    )
-    if cells is not None:
-        tell(Progress("calibration", 1, 1, model.digest))
-
-    evaluation = Evaluation(
-        None if pairs is None else concordance.decode(pairs, spec.noise_sd("concordance")),
-        None if cells is None else calibration.decode(model, preset, cells, spec.noise_sd("calibration")),
-    )
+    evaluation = evaluate(model, preset, holdout, ask, spec.noise_sd)
     return Outcome(trained, model, bent is not None, evaluation, imputed)
 
 
@@ -269,6 +290,24 @@ def _imputation(
 
     learned = imputation.fit(study, train, secure_sum, report)
     return (None if learned.digest == study.start.normal.digest else study.completion(learned)), done
+
+
+def _trained(
+    spec: Spec,
+    data: SurvivalData,
+    secure_sum: SecureSum,
+    query: Callable[[int], Query],
+    on_step: Callable[[int, str], None],
+    sampler: Sampler,
+    own: Own | None,
+) -> Trained:
+    """By gradient steps, or by the algorithm that the study names."""
+    preset, features, weights, algorithm = spec.preset, len(spec.features), spec.weights, spec.algorithm
+    if algorithm is None:
+        return fit(preset, features, weights, data, secure_sum, query, on_step, sampler=sampler)
+    if own is None:
+        raise MisuseError("a study that names an algorithm needs to know which site this is, and whose noise it has")
+    return chosen.train(algorithm, preset, features, weights, data, secure_sum, query, on_step, own)
 
 
 def _knowing(query: Query, filling: Completion | None) -> Query:

@@ -16,19 +16,20 @@ import torch
 
 from audits.report import local_findings
 from dp.queries import Account
-from nodes import files, logs, tls
+from nodes import files, logs, plans, sealing, tls
 from nodes import study as studies
 from nodes.auditing import attack_locally
 from nodes.config import SiteConfig
 from nodes.door import Progress
 from nodes.errors import Interrupted, NodeError, from_core
 from nodes.places import Places
-from nodes.results import write_results
+from nodes.results import MODEL, write_results
 from nodes.rpc_client import GrpcLink
 from nodes.site import Finished, run_study
 from nodes.study import Study
 
 LOCAL = "local.json"
+DISPUTED = "its study ended disputed: the hospitals made different models of the same sums"
 
 
 def run_site(config: SiteConfig, study_file: Path) -> int:
@@ -61,6 +62,7 @@ def run_site(config: SiteConfig, study_file: Path) -> int:
                 watch=_status(study, places),
                 deliver=lambda done: _deliver(places, done),
                 delivered=(places.run(study.run_id) / LOCAL).exists,
+                seal=lambda: _seal(places, study),
                 notice=logs.notice("site"),
             )
     except NodeError as error:
@@ -88,6 +90,13 @@ def _deliver(places: Places, finished: Finished) -> None:
     files.write(path, body, private=True)
     worst = "\n".join(f"{record.pseudonym}\t{record.score:.4f}" for record in found.worst) if found is not None else ""
     files.write(path.with_name("worst-records.tsv"), (worst + "\n").encode(), private=True)
+
+
+def _seal(places: Places, study: Study) -> None:
+    """Take a disputed model out of use; the reason that is written names no hospital: the file may be copied."""
+    path = places.run(study.run_id) / MODEL
+    digest = plans.model_in(study, files.read(path)).digest
+    sealing.retire(path, digest, DISPUTED, dt.datetime.now(dt.UTC).date())
 
 
 def _status(study: Study, places: Places) -> Callable[[Progress, int], None]:

@@ -32,7 +32,7 @@ WITHOUT_NOISE = 2.0**-99
 PROTECTION: Mapping[Noise, str] = MappingProxyType(
     {
         Noise.DISTRIBUTED: "differentially private: every hospital adds a share of the noise",
-        Noise.LOCAL: "differentially private: each hospital added the whole noise (comparison mode)",
+        Noise.LOCAL: "differentially private: each hospital adds the whole noise (local noise)",
         Noise.NONE: "not differentially private: masks only; it protects against the coordinator reading uploads, not "
         "against what a sum reveals",
     }
@@ -123,12 +123,15 @@ class Learning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         weights: float64 little-endian, base64.
         imputation: how gaps are filled; None for the reference fill beside the mask, and then not in the document: what
             was signed before there was a choice keeps its digest.
+        algorithm: how training sums are made: `name`, one of `models.algorithms.protection.KIND_OF`, and all its
+            constants; None for lockstep, and then not in the document, likewise.
     """
 
     preset: Mapping[str, Any]
     features: tuple[str, ...]
     weights: str
     imputation: Imputing | None = None
+    algorithm: Mapping[str, Any] | None = None
 
 
 class Search(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

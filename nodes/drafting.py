@@ -20,18 +20,19 @@ from models.generators.study import GeneratorSpec, Settings, settings_of
 from models.plan import schedule
 from models.presets import Preset
 from models.training import initial_weights
-from nodes import imputing, plans
+from nodes import imputing, plans, rounds
 from nodes.calibrating import calibrated
+from nodes.columns import Columns, chosen, described, require_fit
 from nodes.consistency import unsuited
 from nodes.errors import StudyInvalid
 from nodes.grids import grid
 from nodes.protocol import (
-    HOLDOUT_SHARES,
     MINIMUM_MEMBERS,
     SPARE_UPLOADS,
     TRAINING_SHARES,
     Terms,
     collusion_bound,
+    holdout_shares,
     unpriced_spec,
 )
 from nodes.study import FORMAT, WITHOUT_NOISE, Federation, Imputing, Learning, Privacy, Site, Stage, Study
@@ -49,7 +50,10 @@ def check_plan(study: Study) -> None:
     """
     manifest = study.manifest()
     try:
+        if not plans.is_generator(study):
+            require_fit(study)
         wanted = plans.wanted(study)
+        rounds.require_fits(study, wanted)
         for query in wanted:
             study.stage_of(query)
             for sites in (manifest.minimum_roster, len(manifest.members)):
@@ -76,13 +80,15 @@ def draft(
     not_after: str,
     run_number: int = 1,
     imputation: Imputing | None = None,
+    columns: Columns | None = None,
+    algorithm: rounds.Asked | None = None,
 ) -> Study:
     """Write an unsigned study.
 
     Args:
         name: of the study.
         purpose: one sentence for the record of processing.
-        profile: the data profile; its inputs (tiers A and B) are the features, in order.
+        profile: the data profile.
         preset: model and training constants; of a generator (learner, settings).
         sites: (name, Ed25519 public key, declared size band) of each hospital.
         terms: privacy and federation.
@@ -90,6 +96,8 @@ def draft(
         not_after: ISO time after which the study is refused.
         run_number: 1 for the first run.
         imputation: how gaps are filled, see `nodes.imputing.chosen`; None for the reference fill beside the mask.
+        columns: the features, see `nodes.columns.chosen`; None for what the learner can use.
+        algorithm: what trains, see `nodes.rounds`; None for lockstep.
 
     Raises:
         StudyInvalid: fewer than four sites, or the parts do not fit.
@@ -98,7 +106,12 @@ def draft(
         raise StudyInvalid(f"a study needs at least {MINIMUM_MEMBERS} hospitals, {len(sites)} were given")
     silent, n = terms.noise is Noise.NONE, len(sites)
     collusion = 0 if silent else collusion_bound(n)
-    learning = _learning(preset, profile, terms, seed, imputation)
+    if algorithm is not None:
+        preset = rounds.prepared(preset, algorithm, sampling_probability=terms.sampling_probability)
+    learning = _learning(preset, profile, columns or chosen(profile, preset), terms, seed, imputation)
+    if algorithm is not None:
+        named = rounds.named(algorithm, [band for _, _, band in sites])
+        learning = msgspec.structs.replace(learning, algorithm=named)
     members = tuple(
         Site(index, site, base64.b64encode(identity).decode(), band)
         for index, (site, identity, band) in enumerate(sites, start=1)
@@ -145,15 +158,20 @@ def draft(
 
 
 def _learning(
-    preset: Preset | tuple[str, Settings], profile: Profile, terms: Terms, seed: bytes, imputation: Imputing | None
+    preset: Preset | tuple[str, Settings],
+    profile: Profile,
+    columns: Columns,
+    terms: Terms,
+    seed: bytes,
+    imputation: Imputing | None,
 ) -> Learning:
     """What is learned, with initial weights from the seed."""
-    features = tuple(variable.name for variable in profile.inputs)
+    features = columns.names
     if isinstance(preset, Preset):
         sized = preset.sized(terms.declared_patients * terms.sampling_probability)  # patients expected in one step
-        described = sized.described(binary=_flags(profile))
-        weights = initial_weights(described, len(features), seed)
-        return Learning(described.to_json(), features, base64.b64encode(weights).decode(), imputation)
+        public = described(sized, profile, columns)
+        weights = initial_weights(public, len(features), seed)
+        return Learning(public.to_json(), features, base64.b64encode(weights).decode(), imputation)
     learner, settings = preset
     if imputation is not None:
         raise StudyInvalid(f"a generator ({learner}) learns what is missing as it is: leave imputation out")
@@ -161,12 +179,6 @@ def _learning(
         raise StudyInvalid(f"a generator ({learner}) reads all patients in every sum: leave sampling out")
     spec = _probe(learner, settings.sized(terms.declared_patients), profile, terms.patient_cap, seed)
     return Learning(spec.to_json(), features, base64.b64encode(spec.weights).decode(), imputation)
-
-
-def _flags(profile: Profile) -> tuple[int, ...]:
-    """Columns whose scaled values are 0 and 1."""
-    columns = plans.dictionary_of(profile).columns
-    return tuple(place for place, column in enumerate(columns) if column.values == (0.0, 1.0))
 
 
 def _probe(learner: str, settings: Settings, profile: Profile, patient_cap: int, seed: bytes) -> GeneratorSpec:
@@ -206,18 +218,22 @@ def _asked(
     """The sums of a study, how μ² is shared among their kinds, and the uploads of those kinds that have spare ones."""
     if plans.is_generator(study):
         learner, settings = settings_of(study.learning.preset)
+        if terms.evaluate is not None:
+            raise StudyInvalid(f"a generator ({learner}) reads no hold-out patients: leave evaluate out")
         queries = _probe(learner, settings, profile, terms.patient_cap, b"").schedule()
         # A sum that is lost costs the generator what follows from it: each kind may be uploaded once more.
         steps = Counter(query.kind for query in queries)
         spare = {kind: count + max(1, count // 10) for kind, count in steps.items()}
         return queries, settings.shares, spare
     preset = Preset.from_json(study.learning.preset)
-    shares = {**imputing.shares(study, TRAINING_SHARES), **HOLDOUT_SHARES}
+    kind = study.training_kind
+    training = {kind if each == "gradient" else each: share for each, share in TRAINING_SHARES.items()}
+    shares = {**imputing.shares(study, training), **holdout_shares(terms.evaluate)}
     probe = unpriced_spec(study, dict.fromkeys(shares, WITHOUT_NOISE), terms.sampling_probability)
     bins, cap, nothing = ScoreBins(), terms.patient_cap, bytes(32)
     members = members_query(bins, multiplier=WITHOUT_NOISE, patient_cap=cap, references=nothing)
     nonmembers = nonmembers_query(bins, multiplier=WITHOUT_NOISE, patient_cap=cap, references=nothing)
-    uploads = {"gradient": preset.uploads} | {kind: 1 + more for kind, more in SPARE_UPLOADS.items()}
+    uploads = {kind: preset.uploads} | {kind: 1 + more for kind, more in SPARE_UPLOADS.items()}
     return (*schedule(probe), members, nonmembers), shares, uploads
 
 

@@ -26,6 +26,7 @@ Code Error                   Meaning
 22   StudyStopped            the study ended without completing
 23   AlreadyRunning          another process uses the data directory
 24   Sealed                  the model failed its audit, was withheld, or was retired
+25   StudyDisputed           the sites ended the study with different sums or models; nobody may use any
 70   InternalError           a fault in haemfed itself: please report it
 130  Interrupted             stopped by Ctrl-C or SIGTERM; nothing is lost
 ==== ======================= ==========================================================================
@@ -52,6 +53,7 @@ __all__ = [
     "PortInUse",
     "Sealed",
     "StorageProblem",
+    "StudyDisputed",
     "StudyInvalid",
     "StudyStopped",
     "from_core",
@@ -148,6 +150,12 @@ class StudyStopped(NodeError):
     """The study ended without completing."""
 
     exit_code = 22
+
+
+class StudyDisputed(StudyStopped):
+    """The sites ended the study with different sums or models; nobody may use any."""
+
+    exit_code = 25
 
 
 class AlreadyRunning(NodeError):

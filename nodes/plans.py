@@ -10,6 +10,7 @@ from typing import Final
 from dp.queries import Query
 from harmonize.profile import Profile
 from models import artefact
+from models.algorithms.chosen import Own
 from models.errors import ConfigError
 from models.generators import file as generator_file
 from models.generators.dictionary import Dictionary, of_profile
@@ -52,6 +53,13 @@ _TITLES: Final[Mapping[str, str]] = {
     "bayesnet": "Bayesian network (generator)",
     "vaebgm": "VAE-BGM (generator)",
     "ctgan": "CTGAN (generator)",
+}
+
+
+_ALGORITHMS: Final[Mapping[str, str]] = {
+    "fedavg": "trained by FedAvg",
+    "fedprox": "trained by FedProx",
+    "newton": "exact by Newton's method",
 }
 
 
@@ -98,7 +106,8 @@ def is_generator(study: Study) -> bool:
 def title(study: Study) -> str:
     """Learner and preset, as reports name them."""
     preset = study.learning.preset
-    return f"{_TITLES.get(str(preset.get('learner')), str(preset.get('learner')))}, preset {preset['name']}"
+    how = f", {_ALGORITHMS[study.learning.algorithm['name']]}" if study.learning.algorithm else ""
+    return f"{_TITLES.get(str(preset.get('learner')), str(preset.get('learner')))}, preset {preset['name']}{how}"
 
 
 def dictionary_of(profile: Profile) -> Dictionary:
@@ -112,6 +121,8 @@ def generator_spec(study: Study) -> GeneratorSpec:
     Raises:
         StudyInvalid: settings, weights, features or stages do not fit together.
     """
+    if study.learning.algorithm is not None:
+        raise StudyInvalid(f"study {study.name!r} names an algorithm, and a generator has its own")
     try:
         learner, settings = settings_of(study.learning.preset)
         spec = GeneratorSpec(
@@ -155,15 +166,24 @@ def declared_patients(study: Study) -> int:
 
 
 def main_stage(study: Study) -> Stage:
-    """The stage that the self-check rehearses: training's gradients, or of a generator the longest one."""
-    gradients = [stage for stage in study.stages if stage.kind == "gradient"]
-    return (gradients or sorted(study.stages, key=lambda stage: stage.length))[-1]
+    """The stage that the self-check rehearses: that of training, or of a generator the longest one."""
+    training = [stage for stage in study.stages if stage.kind == study.training_kind]
+    return (training or sorted(study.stages, key=lambda stage: stage.length))[-1]
 
 
-def run(study: Study, cohort: Cohort, door: Door) -> Left:
-    """Walk the study's plan through the door, and its audit's sums."""
+def run(study: Study, cohort: Cohort, door: Door, site: int) -> Left:
+    """Walk the study's plan through the door, and its audit's sums.
+
+    Args:
+        study: signed.
+        cohort: this site's patients.
+        door: the way out.
+        site: this site's place in the study, 0-based.
+    """
     if is_generator(study):
         return Left(generator_spec(study).run(cohort.train, door), {}, AttackSums(None, None))
     spec = spec_of(study)
-    outcome = survival_plan(spec, cohort.train, cohort.holdout, door, sampler=sampler_of(spec, door.sampling))
+    own = Own(site, study.privacy.noise, door.local_noise)
+    sampler = sampler_of(spec, door.sampling)
+    outcome = survival_plan(spec, cohort.train, cohort.holdout, door, sampler=sampler, own=own)
     return Left(outcome.model, outcome.evaluation.summary(), attack_sums(study, outcome.model, cohort, door))

@@ -8,12 +8,15 @@ from typing import Literal
 
 from audits.histogram import MEMBERS, NONMEMBERS, ScoreBins, members_query, nonmembers_query
 from dp.queries import Query
+from models import measures
+from models.errors import ConfigError
 from models.plan import Spec
 from models.presets import Preset
 from nodes import imputing
 from nodes.errors import StudyInvalid
 from nodes.grids import inflation
 from nodes.references import reference_digest
+from nodes.rounds import algorithm_of
 from nodes.study import WITHOUT_NOISE, Search, Study
 from secagg.lanes import WIDE
 from secagg.manifest import Mode, Noise
@@ -22,8 +25,44 @@ TRAINING_SHARES: Mapping[str, float] = {"gradient": 0.85, "breslow": 0.10, MEMBE
 """How the training patients' μ² is split; declared in the study through its multipliers. Imputation, if a study has it,
 takes its share from all three: `nodes.imputing.shares`."""
 
-HOLDOUT_SHARES: Mapping[str, float] = {"concordance": 0.70, "calibration": 0.15, NONMEMBERS: 0.15}
-"""How the holdout patients' μ² is split."""
+HOLDOUT_WEIGHTS: Mapping[str, float] = {
+    "concordance": 0.70,
+    "calibration": 0.15,
+    "survival-holdout": 0.10,
+    "brier": 0.60,
+    "auc": 0.70,
+    "likelihood": 0.30,
+    NONMEMBERS: 0.15,
+}
+"""How the holdout patients' μ² is split among what a study asks: each weight over the sum of the weights asked. AUC's
+is for all its times together."""
+
+
+def holdout_shares(evaluate: tuple[str, ...] | None) -> Mapping[str, float]:
+    """Kind of sum → share of the holdout patients' μ², the audit's histogram among them.
+
+    Args:
+        evaluate: measures, see `models.measures`; None for its default.
+
+    Raises:
+        StudyInvalid: none, an unknown one, or one named twice.
+    """
+    try:
+        kinds = (*measures.kinds(measures.DEFAULT if evaluate is None else evaluate), NONMEMBERS)
+    except ConfigError as error:
+        raise StudyInvalid(f"what a study evaluates: {error}") from error
+    whole = sum(HOLDOUT_WEIGHTS[kind] for kind in kinds)
+    return {kind: HOLDOUT_WEIGHTS[kind] / whole for kind in kinds}
+
+
+def measured(study: Study) -> tuple[str, ...]:
+    """What a study measures on its hold-out patients, by its stages."""
+    asked = {stage.kind for stage in study.stages}
+    return tuple(name for name, kinds in measures.MEASURES.items() if asked.issuperset(kinds))
+
+
+HOLDOUT_SHARES: Mapping[str, float] = holdout_shares(None)
+"""What a study gives that does not say what it evaluates."""
 
 SPARE_UPLOADS: Mapping[str, int] = {"breslow": 1}
 """Uploads beyond the wanted steps. A model without recalibration is a worse model; an evaluation that a broken round
@@ -52,6 +91,7 @@ class Terms:
         lane_bits: 64, or 10 to 32 for narrow lanes, which need an RDP budget.
         hospitals_per_patient: at how many of the hospitals one patient may have been treated, as declared by people.
         search: the search that this study is one run of.
+        evaluate: what is measured on hold-out patients, of `models.measures.MEASURES`; None for its default.
     """
 
     epsilon: float = 2.0
@@ -71,6 +111,7 @@ class Terms:
     lane_bits: int = WIDE
     hospitals_per_patient: int = 1
     search: Search | None = None
+    evaluate: tuple[str, ...] | None = None
 
 
 def collusion_bound(sites: int) -> int:
@@ -103,6 +144,7 @@ def unpriced_spec(
         noise_inflation=noise_inflation,
         sampling_probability=sampling_probability,
         imputation=imputing.imputation_of(study, noise, noise_inflation),
+        algorithm=algorithm_of(study),
     )
 
 

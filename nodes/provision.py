@@ -24,6 +24,8 @@ _POLICY = """\
 # allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
 #                        "score-histogram-members", "score-histogram-nonmembers"]
 #   for generators and for imputation also: "histogram", "sum", "marginals", "mixture"
+#   for fedavg and fedprox "update", for newton (never with noise) "newton", in place of "gradient"
+#   for `haemfed study draft --evaluate` also: "survival-holdout" and "brier", "auc", "likelihood"
 # minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
 
 # [accounts.training]

@@ -28,6 +28,7 @@ from nodes.config import SiteConfig
 from nodes.daemon import LOCAL
 from nodes.enrolment import load_identity
 from nodes.errors import StudyInvalid
+from nodes.evaluated import scores
 from nodes.guarantees import accounting, coalitions_of, epsilon_views_of
 from nodes.places import Places
 from nodes.results import MODEL, Released, load_results, tool
@@ -44,9 +45,15 @@ _LEAVES = {
     "marginals": "noisy counts of pairs of columns; the network",
     "mixture": "noisy sums over places in latent space; the mixture",
     "gradient": "noisy sums of clipped gradients; the model",
+    "update": "noisy sums of what local steps did to the weights; the model",
+    "newton": "noisy sums of partial likelihoods, their slopes and curvatures; the model",
     "breslow": "noisy counts and expected deaths; the model's baseline",
     "concordance": "noisy concordance sums; the C-index",
     "calibration": "noisy calibration counts",
+    "survival-holdout": "noisy counts of deaths and of ends of follow-up by interval; the censoring curve",
+    "brier": "noisy sum of squared errors; the Brier score",
+    "auc": "noisy counts by predicted risk of those who died and who lived; the AUC",
+    "likelihood": "noisy sum of log-likelihoods",
     "score-histogram-members": "noisy histogram of attack scores, training patients",
     "score-histogram-nonmembers": "noisy histogram of attack scores, holdout patients",
 }
@@ -162,7 +169,7 @@ def report_without_noise(config: SiteConfig, study: Study, *, now: dt.datetime) 
             )
             for stage in study.stages
         ),
-        scores=scores(released),
+        scores=scores(study, released),
         local=_local(places, study),
         entries=accounts.entries,
         head=accounts.head,
@@ -228,7 +235,7 @@ def _report(
         training_views=views[Account.TRAINING],
         holdout_views=views[Account.HOLDOUT],
         accounting=tuple(accounting(study, account) for account in Account),
-        scores=scores(released),
+        scores=scores(study, released),
         local=_local(Places(config.paths), study),
         coalitions=coalitions_of(study),
     )
@@ -287,34 +294,3 @@ def _line(study: Study, stage: Stage, uploads: int, released: Released) -> data.
         leaves=_leaves(study, stage),
         sampling_probability=stage.sampling_probability,
     )
-
-
-def scores(released: Released) -> tuple[data.ReleasedScore, ...]:
-    """Released evaluation as the report prints it; nothing for a study that asks for none."""
-    lines: list[data.ReleasedScore] = []
-    if not released.evaluation:
-        return ()
-    concordance = released.evaluation.get("concordance")
-    name = "C-index (within hospitals)"
-    if isinstance(concordance, dict):
-        note = "95 % interval: sampling of patients and the noise of the release"
-        lines.append(data.ReleasedScore(name, concordance["estimate"], concordance["low"], concordance["high"], note))
-    else:
-        lines.append(data.ReleasedScore(name, None, None, None, "not released: its only upload was lost"))
-    calibration = released.evaluation.get("calibration")
-    if isinstance(calibration, dict):
-        for point in calibration["overall"]:
-            observed, error, predicted = point["observed"], point["observed_error"], point["predicted"]
-            if observed is None or error is None:
-                continue
-            note = f"observed; the model predicts {predicted:.0%} on average" if predicted is not None else "observed"
-            lines.append(
-                data.ReleasedScore(
-                    f"Death before {point['days']:.0f} days",
-                    observed,
-                    max(0.0, observed - 1.96 * error),  # a share: noise cannot make it less or more than it can be
-                    min(1.0, observed + 1.96 * error),
-                    note,
-                )
-            )
-    return tuple(lines)

@@ -9,6 +9,7 @@ import msgspec
 import rfc8785
 
 from dp.queries import Account
+from models.algorithms.protection import LOCKSTEP
 from models.generators.file import StoredGenerator
 from models.predict import SurvivalModel
 from nodes import files, plans
@@ -43,6 +44,7 @@ class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         largest_roster: most sites in one sum.
         members, nonmembers: noisy score histograms, null where not released.
         transcript: digest of all sums, hex.
+        protection: what the study's noise is, in words; empty in files of earlier versions.
     """
 
     evaluation: dict[str, object]
@@ -51,6 +53,7 @@ class Released(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: tuple[float, ...] | None
     nonmembers: tuple[float, ...] | None
     transcript: str
+    protection: str = ""
 
     @property
     def attack(self) -> AttackSums:
@@ -80,6 +83,7 @@ def write_results(places: Places, finished: Finished) -> Path:
         finished.left.attack.members,
         finished.left.attack.nonmembers,
         finished.transcript,
+        finished.study.protection,
     )
     files.write(folder / RELEASED, rfc8785.dumps(msgspec.to_builtins(released)))
     return model
@@ -104,7 +108,8 @@ def load_results(places: Places, study: Study) -> tuple[bytes, SurvivalModel | S
 
 def _card(finished: Finished) -> dict[str, object]:
     study = finished.study
-    return {
+    how = {} if plans.is_generator(study) else {"algorithm": study.learning.algorithm or {"name": LOCKSTEP}}
+    return how | {
         "profile": {"name": study.profile, "digest": study.profile_digest},
         "study": {"name": study.name, "digest": study.digest().hex(), "run": study.run_id.hex()},
         "transcript": finished.transcript,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from audits.report_data import Accounting, EpsilonView
 from dp.queries import Account
 from models.generators.ctgan.settings import BANNER
-from nodes import imputing, plans
+from nodes import columns, imputing, plans, rounds
 from nodes.guarantees import accounting, epsilon_views_of
+from nodes.protocol import measured
 from nodes.study import Stage, Study
 from secagg.lanes import WIDE
 from secagg.manifest import Mode, Noise
@@ -51,12 +52,16 @@ def terms(study: Study) -> Iterator[str]:
     n, federation, noise = len(study.sites), study.federation, study.privacy.noise
     yield f"noise {noise}: {study.protection}"
     yield f"learns: {plans.title(study)}"
+    if not plans.is_generator(study):
+        yield from rounds.summary(study)
+    yield from columns.summary(study)
     if study.learning.preset.get("learner") == "ctgan":
         yield BANNER
     if plans.is_generator(study):
         yield "gaps: not observed is a level of every column; how often it occurs is released and paid for"
     else:
         yield from imputing.summary(study.learning.imputation)
+        yield f"evaluates: {', '.join(measured(study))}"
     yield f"mode {federation.mode}: {_MODES[federation.mode].format(least=study.fewest_in_a_sum, n=n)}"
     if noise is Noise.DISTRIBUTED:
         yield f"noise: the shares of {study.manifest().honest(n)} honest hospitals are counted on"

@@ -27,7 +27,7 @@ from nodes.approval import check_study
 from nodes.cohort import Cohort, load_cohort
 from nodes.config import SiteConfig
 from nodes.door import Door, Progress
-from nodes.ending import COMPLETE, end, hold_to_snapshot, is_complete
+from nodes.ending import COMPLETE, dispute, disputed, end, ending, hold_to_snapshot, is_complete
 from nodes.enrolment import load_identity
 from nodes.errors import StorageProblem, StudyStopped
 from nodes.places import Places, load_secrets
@@ -78,6 +78,7 @@ def run_study(
     watch: Watch,
     deliver: Callable[[Finished], None],
     delivered: Callable[[], bool],
+    seal: Callable[[], None] = lambda: None,
     entropy: Callable[[int], bytes] = os.urandom,
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
     sleep: Callable[[float], None] = time.sleep,
@@ -95,6 +96,7 @@ def run_study(
         deliver: writes down what the study left. It runs before the run is closed here: killed in between, the next
             start replays this site's own records and delivers again.
         delivered: whether that has happened.
+        seal: takes what was delivered out of use, because the sites have made different models of their sums.
         entropy: the operating system's generator.
         now: the clock.
         sleep: waits between attempts to connect.
@@ -156,13 +158,13 @@ def run_study(
         )
         party = _join(study, config, client, session, accounts, secrets.noise, watch, entropy, executor)
         try:
-            left = plans.run(study, cohort, party.door)
+            left = plans.run(study, cohort, party.door, party.member - 1)
             transcript = party.client.transcript
             sums = party.sums
             largest = max((size for _, size in sums), default=0)
             finished = Finished(study, left, cohort, transcript.hex(), largest, Counter(kind for kind, _ in sums))
             # First the word that the others wait for, then our own results; the end of the run changes neither.
-            party.session.farewell(Complete(party.member, transcript))
+            party.session.farewell(Complete(party.member, ending(transcript, left.model.digest)))
             deliver(finished)
             reason = party.session.wait_for_end(_FAREWELL_PATIENCE)
             require_no_objection()
@@ -182,10 +184,19 @@ def run_study(
             raise
         finally:
             party.session.close()
-        end(accounts, study, keys, COMPLETE)
+        _conclude(study, reason, seal, partial(end, accounts, study, keys))
+    return finished
+
+
+def _conclude(study: Study, reason: str | None, seal: Callable[[], None], over: Callable[[str], None]) -> None:
+    """End a run whose sums are all here, by what the coordinator says of the others."""
+    if (parted := dispute(study, reason)) is not None:
+        seal()  # before the end: killed in between, the model is out of use at least
+        over(disputed(str(reason)))
+        raise parted
+    over(COMPLETE)
     if reason not in (None, COMPLETE):
         raise StudyStopped(f"all sums and the model are here, but the coordinator ended the study with: {reason}")
-    return finished
 
 
 def _name_new_keys(witness: Witnessing, notice: Callable[[str, Mapping[str, str]], None]) -> None:

@@ -20,6 +20,7 @@ import rfc8785
 from dp.budget import BudgetKind, Filter
 from dp.events import Event, NarrowEvent, event
 from dp.queries import Account, Query
+from models.algorithms.protection import KIND_OF, LOCKSTEP, UPDATE, WORDS
 from nodes.consistency import problems
 from nodes.document import (
     FORMAT,
@@ -231,7 +232,13 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def protection(self) -> str:
         """What the noise is, in words that every artefact of the study repeats."""
-        return PROTECTION[self.privacy.noise]
+        inside = self.privacy.noise is Noise.LOCAL and self.training_kind == UPDATE
+        return PROTECTION[self.privacy.noise] + (f"; {WORDS[Noise.LOCAL]}" if inside else "")
+
+    @property
+    def training_kind(self) -> str:
+        """Kind of the sums that train a survival model."""
+        return KIND_OF[(self.learning.algorithm or {}).get("name", LOCKSTEP)]
 
     def mu_squared(self, account: Account) -> float:
         """Whole cost μ² on one account, if every allowed upload is made.

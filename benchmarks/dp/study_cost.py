@@ -43,7 +43,7 @@ def rows(backend: Backend, *, quick: bool) -> Iterator[Row]:
             chosen = replace(chosen, steps=6)
         spec = _spec(chosen)
         learning = cpu(lambda spec=spec: survival_plan(spec, _patients(1, _PATIENTS), _patients(2, _HELD), _Site()))[0]
-        masking = _masking(spec.length, backend) * (chosen.steps + len(KINDS) - 1)
+        masking = _masking(spec.length, backend) * (chosen.steps + len(spec.multipliers) - 1)
         what = f"{_PATIENTS:,} patients of one hospital, {_COLUMNS} columns, {chosen.steps} steps, hidden {hidden}"
         name = f"a study's CPU, {what}, d = {spec.length:,}"
         yield Row("4.5", name, learning + masking, "CPU s", bar, "lower")
@@ -71,7 +71,7 @@ def _spec(chosen: Preset) -> Spec:
     for shares in (TRAINING_SHARES, HOLDOUT_SHARES):
         multipliers |= split_budget(1.0, 1e-5, {kind: (share, uploads[kind]) for kind, share in shares.items()})
     names = tuple(f"x{i}" for i in range(_COLUMNS))
-    asked = {kind: multipliers[kind] for kind in KINDS}
+    asked = {kind: multipliers[kind] for kind in KINDS if kind in multipliers}
     return Spec(chosen, names, initial_weights(chosen, _COLUMNS, b"study cost"), asked, patient_cap=_CAP)
 
 

@@ -56,12 +56,15 @@ def export(
     system: Annotated[str, typer.Option(help="Identifier system of the exported patients.")] = "urn:haemfed:synthetic",
 ) -> None:
     """Write a table as FHIR R4 or CSV, with a mapping file that reads it back. Dates are invented, see the guide."""
+    from harmonize.profile import load
     from nodes.exporting import Form, export_table
 
     if form not in set(Form):
         raise typer.BadParameter(f"{form} is not a format: {', '.join(Form)}", param_hint="--format")
     count = export_table(table, profile, Form(form), system, folder)
     out.print(f"{count} patients: {folder}", soft_wrap=True)
+    if vectors := ", ".join(vector.name for vector in load(profile).features):
+        out.print(f"vectors have no place in {form} and stay behind: {vectors}", soft_wrap=True)
     out.print("an export of real patients is patient data: it belongs where the source lies", soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from nodes.cli.terminal import out
 
 if TYPE_CHECKING:
     from harmonize.profile import Profile
+    from nodes.rounds import Asked
     from nodes.study import Imputing, Search
 
 app = typer.Typer(no_args_is_help=True)
@@ -91,7 +92,8 @@ def draft(
     run_number: Annotated[int, typer.Option(min=1, help="1 for the first run of this study.")] = 1,
     mode: options.ModeOption = "A",
     noise: Annotated[
-        Literal["distributed", "local", "none"], typer.Option(help="Who adds it; local is a comparison mode.")
+        Literal["distributed", "local", "none"],
+        typer.Option(help="Who adds it: all together, each the whole, or nobody."),
     ] = "distributed",
     budget: Annotated[Literal["GDP", "RDP"], typer.Option(help="Kind of budget that pays: GDP or RDP.")] = "GDP",
     order: Annotated[int, typer.Option(help="Order of an RDP budget, 2 to 256.")] = 0,
@@ -104,6 +106,13 @@ def draft(
     search: Annotated[
         str | None, typer.Option(help="LAW=MEAN if this is one run of a search: geometric, poisson or logarithmic.")
     ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            help="NAME,… of concordance, calibration, brier, auc, likelihood: what is measured on hold-out patients.",
+            show_default="concordance,calibration",
+        ),
+    ] = None,
     impute: Annotated[
         str | None, typer.Option(help="Impute gaps: all, or NAME,… of inputs of the profile. Default: mask and fill.")
     ] = None,
@@ -113,13 +122,31 @@ def draft(
     cross_site: Annotated[
         str, typer.Option(help="NAME,… of these that are imputed all the same, from the other hospitals' patients.")
     ] = "",
+    modalities: Annotated[
+        str | None, typer.Option(help="NAME,… as clinical,mutations. Default: all that the learner can use.")
+    ] = None,
+    algorithm: Annotated[
+        Literal["lockstep", "fedavg", "fedprox", "newton"],
+        typer.Option(help="fedavg, fedprox: with --noise local or none. newton, the exact Cox model: with none."),
+    ] = "lockstep",
+    rounds: Annotated[int | None, typer.Option(help="Sums of training. Default: 20; newton 10.")] = None,
+    local_steps: Annotated[int | None, typer.Option(help="fed…: gradient steps before each sum.")] = None,
+    local_rate: Annotated[float | None, typer.Option(help="fed…: step size of these.")] = None,
+    server_rate: Annotated[float | None, typer.Option(help="fed…: what a sum of changes is multiplied by.")] = None,
+    bound: Annotated[float | None, typer.Option(help="fed…: norm that one hospital's change is cut to.")] = None,
+    proximal: Annotated[float | None, typer.Option(help="fedprox: μ, the pull back to the common model.")] = None,
+    form: Annotated[
+        Literal["stratified", "grid"] | None,
+        typer.Option(help="newton: by hospital, or risk sets on the preset's grid."),
+    ] = None,
+    ridge: Annotated[float | None, typer.Option(help="newton: λ, on the sum over deaths.")] = None,
 ) -> None:
     """Write a study for others to sign. Every number in it is public and was chosen by a person."""
     import datetime as dt
     import os
 
     from harmonize.profile import load
-    from nodes import enrolment, files
+    from nodes import columns, enrolment, files
     from nodes.drafting import draft as write
     from nodes.errors import StudyInvalid
     from nodes.plans import preset_named
@@ -134,13 +161,14 @@ def draft(
             raise StudyInvalid(f"--site {entry}: write REQUEST.json=SIZE-BAND, for example alder.request.json=250-499")
         asked = enrolment.read_request(enrolment.read_document(Path(path)))
         members.append((asked.site, asked.identity, band))
-    data_profile = load(profile)
+    data_profile, learned = load(profile), preset_named(preset)
+    chosen = columns.chosen(data_profile, learned, None if modalities is None else _names(modalities))
     expires = options.now() + dt.timedelta(days=days)
     study = write(
         name,
         purpose,
         profile=data_profile,
-        preset=preset_named(preset),
+        preset=learned,
         sites=members,
         terms=Terms(
             epsilon=epsilon,
@@ -157,19 +185,36 @@ def draft(
             lane_bits=lane_bits,
             hospitals_per_patient=hospitals_per_patient,
             search=_search(search),
+            evaluate=None if evaluate is None else tuple(_names(evaluate)),
         ),
         seed=os.urandom(32),
         not_after=expires.isoformat(timespec="seconds"),
         run_number=run_number,
-        imputation=_imputation(data_profile, impute, never_measured, cross_site),
+        imputation=_imputation(data_profile, chosen.names, impute, never_measured, cross_site),
+        columns=chosen,
+        algorithm=_algorithm(
+            algorithm,
+            rounds=rounds,
+            local_steps=local_steps,
+            local_rate=local_rate,
+            server_rate=server_rate,
+            bound=bound,
+            proximal=proximal,
+            form=form,
+            ridge=ridge,
+        ),
     )
     document = SignedStudy(study).to_json()
     parse(document, str(target))  # what nobody would read is not written
     files.write(target, document)
     out.print(f"wrote {target}: {len(members)} hospitals, digest {study.digest().hex()[:16]}; every site signs it next")
+    for line in columns.lines(chosen):
+        out.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _imputation(profile: Profile, names: str | None, never_measured: str, cross_site: str) -> Imputing | None:
+def _imputation(
+    profile: Profile, columns: tuple[str, ...], names: str | None, never_measured: str, cross_site: str
+) -> Imputing | None:
     from nodes.errors import StudyInvalid
     from nodes.imputing import chosen
 
@@ -179,7 +224,21 @@ def _imputation(profile: Profile, names: str | None, never_measured: str, cross_
                 "--never-measured and --cross-site say how to impute: name covariates with --impute, too"
             )
         return None
-    return chosen(profile, _names(names), never_measured=_names(never_measured), cross_site=_names(cross_site))
+    never, cross = _names(never_measured), _names(cross_site)
+    return chosen(profile, _names(names), columns=columns, never_measured=never, cross_site=cross)
+
+
+def _algorithm(
+    name: Literal["lockstep", "fedavg", "fedprox", "newton"], **numbers: Any
+) -> Asked | None:  # each is checked where it ends
+    from nodes.errors import StudyInvalid
+    from nodes.rounds import Asked
+
+    if name != "lockstep":
+        return Asked(name, **numbers)
+    if given := [f"--{option.replace('_', '-')}" for option, value in numbers.items() if value is not None]:
+        raise StudyInvalid(f"{', '.join(given)}: lockstep has none of these; name another --algorithm, too")
+    return None
 
 
 def _names(text: str) -> list[str]:

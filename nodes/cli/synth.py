@@ -62,6 +62,8 @@ def sample(
     out.print(f"{done.patients} synthetic patients, {done.variables} variables: {done.path}", soft_wrap=True)
     out.print(f"  {done.rejected} of {done.drawn} draws broke a clinical rule and were refused", soft_wrap=True)
     out.print(f"  {done.protection}", markup=False, soft_wrap=True)
+    if vectors := ", ".join(vector.name for vector in found.profile.features):
+        out.print(f"  no generator draws vectors: {vectors} is empty", soft_wrap=True)
 
 
 @app.command()

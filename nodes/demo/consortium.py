@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harmonize.profile import load as load_profile
+from models.algorithms.protection import KIND_OF, LOCKSTEP
 from models.presets import PRESETS, Preset
 from nodes import accounts as ledgers
 from nodes import enrolment, files, tls
@@ -24,6 +25,7 @@ from nodes.harmonising import Harmonised, harmonise
 from nodes.policy import read_policy
 from nodes.protocol import Terms
 from nodes.provision import create_coordinator, create_site
+from nodes.rounds import Asked
 from nodes.signing import approve_and_sign
 from nodes.store import SiteStore
 from nodes.study import Study
@@ -45,7 +47,7 @@ minimum_roster = {roster}
 minimum_collusion = 1
 minimum_cohort = 20
 allowed_profiles = ["{profile}"]
-allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
+allowed_query_kinds = ["{training}", "breslow", "concordance", "calibration",
                        "score-histogram-members", "score-histogram-nonmembers"]
 minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
 allow_without_dp = {without_dp}
@@ -105,6 +107,7 @@ def found(
     now: dt.datetime,
     *,
     preset: Preset | None = None,
+    algorithm: Asked | None = None,
 ) -> Consortium:
     """Provision a consortium below `root` and have every site sign one study.
 
@@ -116,6 +119,7 @@ def found(
         pace: shortest time between two rounds, seconds.
         now: the time everything is made.
         preset: model and training constants; default `PRESET`.
+        algorithm: what trains; None for lockstep.
     """
     telephone = create_coordinator(
         root / "coordinator", "haemfed demo", f"127.0.0.1:{port}", ["localhost", "127.0.0.1"], now
@@ -133,7 +137,10 @@ def found(
         config = load(SiteConfig, folder / "site.toml")
         enrolment.accept(config.paths, admitted.bundle, site=hospital.name, expected=telephone, now=now)
         identities[hospital.name] = admitted.identity
-    sites = tuple(_prepare(root / each.name, each, rank, identities, terms, now) for rank, each in enumerate(hospitals))
+    training = KIND_OF[LOCKSTEP if algorithm is None else algorithm.name]
+    sites = tuple(
+        _prepare(root / each.name, each, rank, identities, terms, training, now) for rank, each in enumerate(hospitals)
+    )
     study = draft(
         "aml-demo",
         "Prognosis of adults with acute myeloid leukaemia (demonstration on public data)",
@@ -143,17 +150,25 @@ def found(
         terms=terms,
         seed=b"haemfed demo, initial weights 1",
         not_after=(now + dt.timedelta(days=30)).isoformat(timespec="seconds"),
+        algorithm=algorithm,
     )
     return Consortium(coordinator, coordinator_file, sites, study, _signed_by_all(root, study, sites, now))
 
 
 def _prepare(
-    folder: Path, hospital: Hospital, rank: int, identities: dict[str, bytes], terms: Terms, now: dt.datetime
+    folder: Path,
+    hospital: Hospital,
+    rank: int,
+    identities: dict[str, bytes],
+    terms: Terms,
+    training: str,
+    now: dt.datetime,
 ) -> DemoSite:
     config = load(SiteConfig, folder / "site.toml")
     limits = _POLICY.format(
         roster=max(3, (len(identities) + 1) // 2 + 1),
         profile=PROFILE,
+        training=training,
         epsilon=terms.epsilon,
         total=terms.epsilon,
         delta=terms.delta,

@@ -22,6 +22,10 @@ _STAGES = {
     "breslow": "recalibration",
     "concordance": "evaluation: concordance",
     "calibration": "evaluation: calibration",
+    "survival-holdout": "evaluation: censoring",
+    "brier": "evaluation: Brier score",
+    "auc": "evaluation: AUC",
+    "likelihood": "evaluation: likelihood",
     "score-histogram-members": "audit: members",
     "score-histogram-nonmembers": "audit: holdout",
 }

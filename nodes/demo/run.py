@@ -30,11 +30,11 @@ from nodes.demo.outcome import Checked, compare
 from nodes.demo.processes import Fleet, free_port
 from nodes.enrolment import create_identity
 from nodes.errors import InternalError, StorageProblem
+from nodes.evaluated import scores
 from nodes.files import make_private_directory
 from nodes.places import Places, load_secrets
 from nodes.protocol import Terms, spec_of
 from nodes.reporting import Certified, certify
-from nodes.reporting import scores as released_scores
 from nodes.results import MODEL, load_results
 from secagg.manifest import Mode
 
@@ -189,7 +189,7 @@ def _show_evaluation(console: Console, consortium: Consortium, seeds: int) -> No
     if not isinstance(model, SurvivalModel):
         raise InternalError("the demonstration trains a survival model")
     table = Table("released through the door", "estimate", "95 % interval", "note")
-    for score in released_scores(released):
+    for score in scores(study, released):
         if score.estimate is None or score.low is None or score.high is None:
             table.add_row(score.name, "—", "—", score.note)
         else:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from dp.queries import Float64, Query, SecureSum
+from dp.queries import Account, Float64, Query, SecureSum
+from dp.sampling import Poisson
 from models.data import SurvivalData
 from models.errors import MisuseError
 from models.metrics import harrell_c
 from models.plan import Spec
 from models.predict import SurvivalModel
 from models.presets import preset
-from models.training import Trained, fit, model_digest
+from models.training import Trained, descend, fit, initial_weights, model_digest, ridge
 from tests.models.support import FEATURES, Alone, Replay, Together, patients, small, spec
 from tests.sweeps import examples, thinned
 
@@ -116,6 +120,53 @@ def test_the_result_is_the_average_of_the_iterates() -> None:
 
     assert np.allclose(average, np.mean(last, axis=0), atol=1e-12)
     assert not np.allclose(average, last[-1], atol=1e-3)
+
+
+def test_penalties_weigh_on_the_sum_of_everybody() -> None:
+    start = np.linspace(-1, 1, _numbers(initial_weights(small(1), 4, b"")).size)
+    free, held = (
+        replace(small(1), update="sgd-momentum", learning_rate=1.0, linear_penalty=a, hidden_penalty=b)
+        for a, b in ((0.0, 0.0), (30.0, 7.0))
+    )
+    left = []
+    for chosen in (free, held):
+        study = replace(spec(chosen), weights=start.astype("<f8").tobytes())
+        left.append(_numbers(train(study, patients(40), Alone()).params))
+    weight = np.concatenate(
+        [
+            np.full(
+                math.prod(shape), {"baseline": 0.0, "skip": 30.0}.get(name.split(".")[0], 7.0) * (name[-4:] != "bias")
+            )
+            for name, shape in free.network.layout(4, 6)
+        ]
+    )
+
+    # One step of size 1: the released mean, and λw over the declared number of patients.
+    assert left[0] - left[1] == pytest.approx(weight * start / 100.0, abs=1e-12)
+    assert {0.0, 7.0, 30.0} == set(weight)
+
+
+def test_beside_a_sample_penalties_weigh_as_much_less_as_there_are_fewer_patients() -> None:
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    query = Query("gradient", 0, 1, 1.0, 1.0, Account.TRAINING, 100, b"", 0.25)
+    chosen = replace(small(1), update="sgd-momentum", learning_rate=1.0, clip=1.0, normaliser=25.0)
+
+    def zeros(n: int) -> bytes:
+        return bytes(n)
+
+    trained = descend(
+        chosen, model, lambda m, x: 0.0 * m(x)[:, 0], np.array([2.0]).tobytes(), [torch.ones(8, 1)], Alone(),
+        lambda _: query, penalties=(10.0,), sampler=Poisson(0.25, zeros),
+    )  # fmt: skip
+
+    # q·λ/(q·N) = λ/N with N = 100
+    assert _numbers(trained.params) == pytest.approx([2.0 - 10.0 / 100.0 * 2.0])
+
+
+@pytest.mark.parametrize("penalties", [(1.0,), (1.0, -1.0), (1.0, float("nan")), (1.0, 2.0, 3.0)])
+def test_penalties_must_fit_the_model(penalties: tuple[float, ...]) -> None:
+    with pytest.raises(MisuseError, match="penalties"):
+        ridge(nn.Linear(2, 1, dtype=torch.float64), penalties, 1.0)
 
 
 @pytest.mark.slow

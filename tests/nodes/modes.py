@@ -24,7 +24,7 @@ from nodes.loopback import LoopbackLink
 from nodes.plans import preset_named
 from nodes.protocol import Terms, spec_of
 from nodes.rehearsal import EmptyBook, MemoryHeld, MemoryRecords, MemoryStore
-from nodes.session import Session
+from nodes.session import Link, Session
 from nodes.study import SignedStudy, Study, parse
 from nodes.witnessing import witnessing
 from secagg.client import Client
@@ -105,6 +105,7 @@ def run(
     *,
     before_door: Callable[[int, Query, Door], None] = lambda _m, _q, _d: None,
     learn: Learn | None = None,
+    links: Callable[[Coordinator], Callable[[int], Link]] = lambda coordinator: lambda _: LoopbackLink(coordinator),
 ) -> list[Left | None]:
     """Every site from set-up to the last sum, in threads; None for a site that a test has stopped.
 
@@ -114,6 +115,7 @@ def run(
         before: called by a member before it computes a contribution; may raise `Stopped`.
         before_door: the same, with the door.
         learn: what a site does with its patients and its door; a survival study by default.
+        links: how a member reaches the coordinator; in this process by default.
     """
     coordinator = Coordinator(
         study.manifest(),
@@ -123,9 +125,10 @@ def run(
         patience=_WAIT,
         notice=lambda _event, _fields: None,
     )
+    link = links(coordinator)
     with ThreadPoolExecutor(len(identities)) as pool:
         jobs = [
-            pool.submit(_site, study, member, identity, coordinator, before, before_door, learn or _survival)
+            pool.submit(_site, study, member, identity, link(member), before, before_door, learn or _survival)
             for member, identity in enumerate(identities, start=1)
         ]
         left = [job.result() for job in jobs]
@@ -137,7 +140,7 @@ def _site(
     study: Study,
     member: int,
     identity: Identity,
-    coordinator: Coordinator,
+    link: Link,
     before: Callable[[int, Query], None],
     before_door: Callable[[int, Query, Door], None],
     learn: Learn,
@@ -148,7 +151,7 @@ def _site(
     records, told = Charged(), list[Progress]()
     session = Session(
         client,
-        LoopbackLink(coordinator),
+        link,
         witnessing(study, name, identity, pins, EmptyBook(), nonce=nonce, held=MemoryHeld(), sums=records.rounds),
         keep=lambda _snapshot: None,
         patience=_WAIT,

@@ -30,6 +30,7 @@ def test_codes_are_stable() -> None:
         "StudyStopped": 22,
         "AlreadyRunning": 23,
         "Sealed": 24,
+        "StudyDisputed": 25,
         "Interrupted": 130,
     }
 

@@ -12,6 +12,7 @@ import pytest
 from dp.queries import Account, SecureSum
 from models import artefact
 from models.generators import file as generator_file
+from models.networks import Ensemble
 from nodes import plans
 from nodes.door import Door
 from nodes.drafting import check_plan
@@ -41,6 +42,16 @@ def test_a_survival_model_is_the_same_at_every_site(name: str) -> None:
     assert len({artefact.to_bytes(each.outcome.model, CARD) for each in left}) == 1
     assert plans.title(study).endswith(f"preset {name}")
     assert plans.main_stage(study).kind == "gradient"
+
+
+def test_an_ensemble_with_penalties_is_the_same_at_every_site_without_noise() -> None:
+    study, identities = drafted(Terms(noise=Noise.NONE), "deepsurv-aml-open")
+
+    left = [each for each in run(study, identities) if each is not None]
+
+    assert len({artefact.to_bytes(each.outcome.model, CARD) for each in left}) == 1
+    assert left[0].outcome.model.network == Ensemble((3,), 3)
+    assert left[0].outcome.recalibrated
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_study_is_charged_certified_and_called_what_it_is(
         assert claim.divergence == pytest.approx(study.units(Account.TRAINING) / 2**64)
         assert "where there is no μ" in page
     if terms.noise is Noise.LOCAL:
-        assert "each hospital added the whole noise" in page
+        assert "each hospital adds the whole noise" in page
         assert "A patient of 2 hospitals" in page
     if terms.search is not None:
         assert "together ε = " in page
