@@ -109,7 +109,7 @@ CHOSEN: Final[Mapping[str, tuple[_Chosen, _Chosen]]] = {
     "deepsurv-private": 2 * ({**_PRIVATE, "hidden": (8,), "learning_rate": 0.02},),
     "deepsurv-open": ({**_ENSEMBLE, **_weights(200.0, 30.0)}, {**_ENSEMBLE, **_weights(100.0, 10.0)}),
     "savae-private": (_AUTOENCODER, _AUTOENCODER),
-    "savae-open": (_AUTOENCODER, _AUTOENCODER),
+    "savae-open": ({**_AUTOENCODER, "update": "sgd-momentum", "learning_rate": 0.002}, _AUTOENCODER),
     "fusion-private": 2 * ({**_PRIVATE, **_BLOCKS, "learning_rate": 0.02},),
     "fusion-open": 2 * ({**_PRIVATE, **_BLOCKS, "learning_rate": 0.02},),
 }

@@ -5,23 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 import torch
 
 from audits.report import local_findings
 from dp.queries import Account
-from nodes import files, logs, plans, sealing, tls
+from nodes import files, interrupts, logs, plans, sealing, tls
 from nodes import study as studies
 from nodes.auditing import attack_locally
 from nodes.config import SiteConfig
 from nodes.door import Progress
-from nodes.errors import Interrupted, NodeError, from_core
+from nodes.errors import NodeError, from_core
 from nodes.places import Places
 from nodes.results import MODEL, write_results
 from nodes.rpc_client import GrpcLink
@@ -45,9 +43,8 @@ def run_site(config: SiteConfig, study_file: Path) -> int:
     log = logs.get("site")
     torch.set_num_threads(config.threads)
     now = dt.datetime.now(dt.UTC)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     try:
+        interrupts.from_terminal_and_supervisor()
         study = studies.validate(studies.parse(files.read(study_file), str(study_file)), str(study_file))
         credentials = tls.load_credentials(config.paths, now)
         places = Places(config.paths)
@@ -63,6 +60,7 @@ def run_site(config: SiteConfig, study_file: Path) -> int:
                 deliver=lambda done: _deliver(places, done),
                 delivered=(places.run(study.run_id) / LOCAL).exists,
                 seal=lambda: _seal(places, study),
+                sleep=interrupts.sleep,
                 notice=logs.notice("site"),
             )
     except NodeError as error:
@@ -76,10 +74,6 @@ def run_site(config: SiteConfig, study_file: Path) -> int:
         raise known from error
     log.info("complete", site=config.name, study=study.name)
     return 0
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise Interrupted("interrupted; nothing is lost: start the same command again to go on")
 
 
 def _deliver(places: Places, finished: Finished) -> None:

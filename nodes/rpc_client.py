@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 
 import grpc
 
-from nodes import wire
+from nodes import interrupts, wire
 from nodes.chunks import Assembler, outgoing
 from nodes.errors import CertificateProblem, PeerProblem
 from nodes.notes import Note
@@ -59,11 +59,13 @@ class GrpcConnection:
             CertificateProblem: one side's certificate was refused.
             PeerProblem: the coordinator named a protocol error, or sent a message longer than any may be.
             PeerError: the coordinator sent what no message of the protocol can hold.
+            Interrupted: that was asked for.
         """
         while True:
             try:
                 item = self._incoming.get(timeout=_LOOK)
             except queue.Empty:
+                interrupts.require_none()
                 continue
             break
         if item is None:

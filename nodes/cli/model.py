@@ -29,7 +29,8 @@ def show(model: ModelArgument, config: options.SiteOption = Path("site.toml")) -
 
     loaded = models.load(model)
     names, digest = listed(loaded.model.features), loaded.model.digest
-    out.print(f"{model.name}: features {names}; weights digest {digest}")
+    # One long line: a digest that is cut at a terminal's width is found by nobody who looks for it.
+    out.print(f"{model.name}: features {names}; weights digest {digest}", soft_wrap=True)
     if note := sealing.retirement(sealing.Opened(model, loaded.sha256, digest), options.runs(config)):
         out.print(f"retired on {note.retired}: {note.reason}", markup=False, soft_wrap=True)
     out.print(loaded.protection, markup=False, soft_wrap=True)

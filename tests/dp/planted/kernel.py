@@ -187,7 +187,7 @@ BUGS: tuple[Mutant, ...] = (
         "nodes/door.py",
         "way_out:noise_and_sample_are_drawn_anew_for_every_upload_of_every_site",
         "the same, if the generator of the operating system stands still",
-        ('enc("haemfed/sampling/v1", context.digest)', 'enc("haemfed/sampling/v1", query.digest())'),
+        ('_purpose("haemfed/sampling/v1", context.digest)', '_purpose("haemfed/sampling/v1", query.digest())'),
     ),
     bug(
         "a sampler that nobody is charged for",

@@ -56,7 +56,7 @@ BUGS: tuple[Mutant, ...] = (
         "noise:no_neighbour_moves_a_likelihood",
         "the patient whom the model did not expect",
         (
-            "return clipped_rows(rows, self.sensitivity(Neighbours.ADD_OR_REMOVE_ONE))",
+            "return clipped_rows(rows, SENSITIVITY)",
             "return np.stack([terms, np.full(len(terms), COUNT_WEIGHT)], axis=1).sum(axis=0)",
         ),
     ),
