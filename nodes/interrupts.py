@@ -9,37 +9,33 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from nodes.errors import Interrupted
 
-__all__ = ["from_terminal", "from_terminal_and_supervisor", "require_none", "sleep"]
+__all__ = ["from_terminal_and_supervisor", "hold", "require_none", "sleep"]
 
 _SAID = "interrupted; nothing is lost: start the same command again to go on"
 _asked = threading.Event()
 
 
-def from_terminal() -> None:
-    """Keep Ctrl-C from here on; `KeyboardInterrupt` is raised as ever. Without effect outside the main thread."""
+def hold() -> None:
+    """From here on Ctrl-C and SIGTERM are kept and raise nothing, until `from_terminal_and_supervisor`.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        _asked.set()
-        signal.default_int_handler(number, frame)
-
+    For the seconds in which compiled libraries are imported: some end the process if a handler raises inside them.
+    """
     _asked.clear()
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as for a shell's background job: it stays so
-    if not ignored and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
+    _install(lambda *_: _asked.set())
 
 
 def from_terminal_and_supervisor() -> None:
-    """From here on Ctrl-C and SIGTERM raise `Interrupted`, at once or where somebody waits. In the main thread alone.
+    """From here on Ctrl-C and SIGTERM raise `Interrupted`, at once or where somebody waits.
 
     Raises:
         Interrupted: it was asked for before.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    _install(_interrupt)
     require_none()
 
 
@@ -57,6 +53,11 @@ def sleep(seconds: float) -> None:
     """
     require_none()
     time.sleep(seconds)
+
+
+def _install(handler: Callable[[int, FrameType | None], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

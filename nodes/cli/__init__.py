@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from nodes import interrupts
 from nodes.cli import audit, budget, coordinator, demo, harmonize, model, plan, score, site, study, synth
 from nodes.cli.terminal import show_error, show_usage
 from nodes.errors import InternalError, Interrupted, NodeError, from_core
@@ -56,7 +55,6 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit with a documented status."""
-    interrupts.from_terminal()
     try:
         code = app(standalone_mode=False)
     except typer.Abort:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nodes import interrupts
 from nodes.cli import options
 from nodes.cli.terminal import out
 
@@ -66,6 +67,7 @@ def run(
     config: options.SiteOption = Path("site.toml"),
 ) -> None:
     """Take part in a study, from wherever this site stands in it."""
+    interrupts.hold()
     from nodes.daemon import run_site
 
     raise typer.Exit(run_site(options.site(config), study))

@@ -23,7 +23,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_swallowed_interrupt_is_raised_where_a_daemon_waits(number: signal.Signals) -> None:
-    interrupts.from_terminal()
+    interrupts.hold()
     interrupts.from_terminal_and_supervisor()
     interrupts.sleep(0)
     with contextlib.suppress(Exception):
@@ -32,15 +32,8 @@ def test_a_swallowed_interrupt_is_raised_where_a_daemon_waits(number: signal.Sig
         interrupts.sleep(0)
 
 
-def test_what_was_asked_for_before_the_daemon_began_counts() -> None:
-    interrupts.from_terminal()
-    with contextlib.suppress(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+def test_while_libraries_load_nothing_is_raised_and_nothing_forgotten() -> None:
+    interrupts.hold()
+    os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(Interrupted):
         interrupts.from_terminal_and_supervisor()
-
-
-def test_a_job_in_the_background_goes_on_ignoring_the_terminal() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    interrupts.from_terminal()
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
