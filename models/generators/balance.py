@@ -9,8 +9,9 @@ that is more than what they have to do with each other. Here a column is drawn f
    where imbalance is the sum, over levels and features, of the squared covariance (level less probability, feature) in
    units of its variance under independent draws. Counts of levels stay.
 
-Patients of one table are then not independent of each other: it has less chance in it than so many real patients. Only
-probabilities of a released model and chance go in, so it costs no privacy.
+What the levels follow from may be drawn so as well: `normals`. Patients of one table are then not independent of each
+other: it has less chance in it than so many real patients. Only probabilities of a released model and chance go in, so
+it costs no privacy.
 
 Source: Deville & Tillé, Biometrika 2004;91:893 (balanced sampling); Hastings, Biometrika 1970;57:97.
 """
@@ -25,7 +26,7 @@ import numpy as np
 from models.data import Float64
 from models.generators.dictionary import Codes
 
-__all__ = ["STRENGTH", "TOGETHER", "drawn", "exchanged", "spread", "standard"]
+__all__ = ["STRENGTH", "TOGETHER", "drawn", "exchanged", "normals", "spread", "standard"]
 
 STRENGTH: Final = 5.0
 """Imbalance is about 1/(1 + this) of that of independent draws. BeatAML 2.0: 5, 10 and 20 did the same."""
@@ -127,6 +128,20 @@ def drawn(chances: Sequence[Float64], features: Float64, whole: int, rng: np.ran
         features = np.concatenate([features, *shown], axis=1)
         out.append(levels)
     return out
+
+
+def normals(n: int, width: int, whole: int, rng: np.random.Generator) -> Float64:
+    """Draw n standard normal vectors of a table of `whole` patients, float64[n, width].
+
+    In a table of up to `TOGETHER` patients their mean is 0 and their covariance is I, not only on average; vectors of a
+    larger one, or no more of them than have such a covariance, are independent.
+    """
+    free = rng.standard_normal((n, width))
+    if whole > TOGETHER or n <= width + 1:
+        return free
+    centred = free - free.mean(axis=0)
+    factor = np.linalg.cholesky(centred.T @ centred / n)
+    return np.asarray(np.linalg.solve(factor, centred.T).T)
 
 
 def standard(values: Float64) -> Float64:

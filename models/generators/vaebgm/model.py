@@ -25,7 +25,7 @@ import dp.errors
 from dp.releases.mixture import Mixture
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
-from models.generators.balance import drawn, standard
+from models.generators.balance import drawn, normals, standard
 from models.generators.dictionary import Dictionary
 from models.generators.oneway import Frequencies
 from models.generators.vaebgm.coding import Answers, Coding
@@ -99,7 +99,7 @@ class VAEBGM:
         outcome = np.zeros(n, dtype=np.int64)
         for start in range(0, n, _BLOCK):
             rows = slice(start, min(start + _BLOCK, n))
-            answers = self.form.decode(self._arrays, self.codes(rows.stop - rows.start, rng))
+            answers = self.form.decode(self._arrays, self.codes(rows.stop - rows.start, rng, n))
             scores = [self._number(k, j, answers[:, k], rng) for k, j in enumerate(places.numbers)]
             for score, j in zip(scores, places.numbers, strict=True):
                 x[rows, j] = score
@@ -120,16 +120,21 @@ class VAEBGM:
         days, died = self.frequencies.follow_up(outcome, rng)
         return SurvivalData(np.where(observed, x, 0.0), observed, days, died)
 
-    def codes(self, n: int, rng: np.random.Generator) -> Float64:
-        """Draw n codes, float64[n, L]."""
-        latent = self.form.latent
+    def codes(self, n: int, rng: np.random.Generator, whole: int | None = None) -> Float64:
+        """Draw n codes of a table of `whole` (n) patients, float64[n, L].
+
+        In a small table every component is there as often as its weight says, with its mean and covariance.
+        """
+        latent, whole = self.form.latent, n if whole is None else whole
         if self.mixture is None:
-            return rng.standard_normal((n, latent))
+            return normals(n, latent, whole, rng)
         share = self.mixture.weights / self.mixture.weights.sum()
-        which = rng.choice(len(share), size=n, p=share)
-        within = np.einsum("nij,nj->ni", self.mixture.factors[which], rng.standard_normal((n, latent)))
-        spread = self.form.spreads(self._arrays) * rng.standard_normal((n, latent))
-        return np.asarray(self.mixture.means[which] + within + spread)
+        (which,) = drawn([np.tile(share, (n, 1))], np.zeros((n, 0)), whole, rng)
+        codes, own = np.zeros((n, latent)), np.diag(self.form.spreads(self._arrays) ** 2)
+        for k, (mean, covariance) in enumerate(zip(self.mixture.means, self.mixture.covariances, strict=True)):
+            here = np.flatnonzero(which == k)
+            codes[here] = mean + normals(len(here), latent, whole, rng) @ np.linalg.cholesky(covariance + own).T
+        return codes
 
     def _number(self, k: int, column: int, answers: Float64, rng: np.random.Generator) -> Float64:
         scores = answers + self._scales[k] * rng.standard_normal(len(answers))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.generators.balance import TOGETHER, drawn, exchanged, spread, standard
+from models.generators.balance import TOGETHER, drawn, exchanged, normals, spread, standard
 from models.generators.dictionary import Codes
 
 
@@ -81,3 +81,22 @@ def test_small_tables_are_drawn_together_and_large_ones_patient_by_patient() -> 
     together, apart = off(500), off(TOGETHER + 1)
     assert together[0] <= 1 / 500 < apart[0]
     assert together[1] < 0.6 * apart[1]
+
+
+def test_normal_vectors_of_a_small_table_have_their_moments_in_it() -> None:
+    found = normals(300, 5, 300, np.random.default_rng(6))
+    assert np.allclose(found.mean(axis=0), 0.0, atol=1e-12)
+    assert np.allclose(found.T @ found / 300, np.eye(5), atol=1e-12)
+    large = normals(300, 5, TOGETHER + 1, np.random.default_rng(6))
+    assert np.abs(large.mean(axis=0)).max() > 0.02
+    few = normals(4, 5, 4, np.random.default_rng(6))
+    assert few.shape == (4, 5)
+    assert np.isfinite(few).all()
+    assert normals(0, 5, 9, np.random.default_rng(6)).shape == (0, 5)
+
+
+def test_each_normal_vector_is_normal_on_its_own() -> None:
+    values = np.array([normals(12, 2, 12, np.random.default_rng(seed))[0] for seed in range(4000)])
+    assert np.allclose(values.mean(axis=0), 0.0, atol=0.06)
+    assert np.allclose(np.cov(values.T), np.eye(2), atol=0.08)
+    assert np.allclose((values**4).mean(axis=0), 3.0 * 11 / 13, atol=0.3)  # of n vectors with these moments
