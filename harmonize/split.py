@@ -6,13 +6,15 @@ two tables that differ in one patient differ in one place on one side, and the l
 audit inconclusive, never another draw.
 """
 
-__all__ = ["in_holdout", "partition"]
+__all__ = ["ONE_IN", "in_holdout", "partition"]
 
 import hmac
 
 from harmonize.errors import MisuseError
 from harmonize.table import Table
 
+ONE_IN = 5
+"""Of so many patients one is in the holdout, on average."""
 _PURPOSE = b"haemfed/holdout/v1\0"
 _KEY_BYTES = 32
 
@@ -30,7 +32,7 @@ def in_holdout(split_key: bytes, pseudonym: str) -> bool:
     if len(split_key) != _KEY_BYTES:
         raise MisuseError(f"the split key must have {_KEY_BYTES} bytes, not {len(split_key)}")
     digest = hmac.digest(split_key, _PURPOSE + pseudonym.encode("ascii"), "sha256")
-    return 5 * int.from_bytes(digest) < 1 << 256
+    return ONE_IN * int.from_bytes(digest) < 1 << 256
 
 
 def partition(table: Table, split_key: bytes) -> tuple[Table, Table]:

@@ -13,7 +13,6 @@ from itertools import pairwise
 import numpy as np
 
 from audits import membership
-from audits.histogram import ScoreBins
 from audits.ledger import examine
 from audits.mechanism import Conformance, conformance, null_contributions, rounds_needed
 from audits.policy import Policy
@@ -33,7 +32,7 @@ from nodes.accounts import Accounts
 from nodes.cohort import Cohort
 from nodes.evidence import decode_attack
 from nodes.guarantees import claim
-from nodes.protocol import spec_of
+from nodes.protocol import score_bins, spec_of
 from nodes.references import reference_plan
 from nodes.rehearsal import Rehearsal
 from nodes.results import Released
@@ -185,7 +184,7 @@ def releasable(
         references = build(reference_plan(study), model)
         attack = decode_attack(study, released.attack, policy.alpha)
         if model.network.learner in _TWINNED:
-            control = positive_control(references, model, ScoreBins(), alpha=policy.alpha)
+            control = positive_control(references, model, score_bins(study), alpha=policy.alpha)
     grid = model.grid if isinstance(model, SurvivalModel) else model.dictionary.fine.grid
     return ReleasableEvidence(
         claims=claims(study),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from audits.errors import AuditError
-from audits.histogram import ScoreBins, members_query, nonmembers_query
+from audits.histogram import members_query, nonmembers_query, suited
 from dp.budget import check_delta
 from dp.errors import DPError
 from dp.queries import Account, Query
@@ -230,7 +230,7 @@ def _asked(
     training = {kind if each == "gradient" else each: share for each, share in TRAINING_SHARES.items()}
     shares = {**imputing.shares(study, training), **holdout_shares(terms.evaluate)}
     probe = unpriced_spec(study, dict.fromkeys(shares, WITHOUT_NOISE), terms.sampling_probability)
-    bins, cap, nothing = ScoreBins(), terms.patient_cap, bytes(32)
+    bins, cap, nothing = suited(terms.declared_holdout), terms.patient_cap, bytes(32)
     members = members_query(bins, multiplier=WITHOUT_NOISE, patient_cap=cap, references=nothing)
     nonmembers = nonmembers_query(bins, multiplier=WITHOUT_NOISE, patient_cap=cap, references=nothing)
     uploads = {kind: preset.uploads} | {kind: 1 + more for kind, more in SPARE_UPLOADS.items()}

@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from audits.histogram import AttackEvidence, NoisyHistogram, ScoreBins, attack_evidence, count_scores
+from audits.histogram import AttackEvidence, NoisyHistogram, attack_evidence, count_scores
 from audits.references import References, build
 from dp.errors import UploadsExhausted
 from dp.queries import Float64, Query, SecureSum
 from models.predict import SurvivalModel
 from nodes.cohort import Cohort
-from nodes.protocol import histogram_queries, spec_of
+from nodes.protocol import histogram_queries, score_bins, spec_of
 from nodes.references import reference_plan
 from nodes.study import Study
 
@@ -46,7 +46,7 @@ def attack_sums(study: Study, model: SurvivalModel, cohort: Cohort, secure_sum: 
             held.append(build(reference_plan(study), model))
         return held[0]
 
-    bins = ScoreBins()
+    bins = score_bins(study)
     members, nonmembers = (query.about(model.digest.encode()) for query in histogram_queries(study))
     return AttackSums(
         _ask(secure_sum, members, lambda: count_scores(references().scores(model, cohort.train), bins)),

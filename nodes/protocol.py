@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from audits.histogram import MEMBERS, NONMEMBERS, ScoreBins, members_query, nonmembers_query
+from audits.errors import MisuseError
+from audits.histogram import MEMBERS, NONMEMBERS, ScoreBins, members_query, nonmembers_query, with_count
 from dp.queries import Query
+from harmonize.split import ONE_IN
 from models import measures
 from models.errors import ConfigError
 from models.plan import Spec
@@ -113,6 +115,11 @@ class Terms:
     search: Search | None = None
     evaluate: tuple[str, ...] | None = None
 
+    @property
+    def declared_holdout(self) -> float:
+        """Hold-out patients that go with so many training patients, by the split that every site makes."""
+        return self.declared_patients / (ONE_IN - 1)
+
 
 def collusion_bound(sites: int) -> int:
     """C = max(1, ⌊n/5⌋): how many sites the noise does not count on."""
@@ -148,6 +155,21 @@ def unpriced_spec(
     )
 
 
+def score_bins(study: Study) -> ScoreBins:
+    """The public bins of the audit's score histograms, by the length of their stages.
+
+    Raises:
+        StudyInvalid: the study has no such stages, or of a length that no bins have.
+    """
+    lengths = {stage.length for stage in study.stages if stage.kind in (MEMBERS, NONMEMBERS)}
+    if len(lengths) != 1:
+        raise StudyInvalid(f"study {study.name!r} needs {MEMBERS} and {NONMEMBERS} of one length")
+    try:
+        return with_count(lengths.pop())
+    except MisuseError as error:
+        raise StudyInvalid(f"study {study.name!r}: {error}") from error
+
+
 def histogram_queries(study: Study) -> tuple[Query, Query]:
     """The two score histograms of the audit, for members and non-members.
 
@@ -159,8 +181,8 @@ def histogram_queries(study: Study) -> tuple[Query, Query]:
         members, nonmembers = multipliers[MEMBERS], multipliers[NONMEMBERS]
     except KeyError as error:
         raise StudyInvalid(f"study {study.name!r} has no stage {error}") from error
-    cap, references = study.privacy.patient_cap, reference_digest(study)
+    bins, cap, references = score_bins(study), study.privacy.patient_cap, reference_digest(study)
     return (
-        members_query(ScoreBins(), multiplier=members, patient_cap=cap, references=references),
-        nonmembers_query(ScoreBins(), multiplier=nonmembers, patient_cap=cap, references=references),
+        members_query(bins, multiplier=members, patient_cap=cap, references=references),
+        nonmembers_query(bins, multiplier=nonmembers, patient_cap=cap, references=references),
     )

@@ -19,6 +19,7 @@ from audits import policy as audit_policy
 from audits.report_data import epsilon_views
 from audits.verdict import Outcome
 from dp.queries import Account
+from harmonize.split import ONE_IN
 from models.predict import SurvivalModel
 from nodes.auditing import self_check
 from nodes.cohort import Cohort, load_cohort
@@ -39,7 +40,6 @@ from nodes.results import MODEL, load_results
 from secagg.manifest import Mode
 
 _MARKER = ".haemfed-demo"
-_DECLARED_SHARE = 0.8  # of the patients typed in, one in five is held out
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _terms(options: Options, patients: int) -> Terms:
     return Terms(
         epsilon=options.epsilon,
         holdout_epsilon=options.epsilon,
-        declared_patients=float(round(patients * _DECLARED_SHARE, -2)),
+        declared_patients=float(round(patients * (ONE_IN - 1) / ONE_IN, -2)),
         # One slow laptop plays every hospital at once. In mode B a round waits so long for a hospital that was killed.
         deadline_seconds=90.0 if options.mode is Mode.A else 20.0,
         mode=options.mode,

@@ -7,7 +7,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audits.errors import MisuseError
-from audits.histogram import ScoreBins, attack_evidence, count_scores, members_query, nonmembers_query
+from audits.histogram import (
+    COARSE,
+    FINE,
+    ScoreBins,
+    attack_evidence,
+    count_scores,
+    members_query,
+    nonmembers_query,
+    suited,
+    with_count,
+)
+from audits.noisy_roc import estimate
 from dp.queries import Account, Query
 from tests.audits.sample import BINS, RECIPE, histograms, spread
 from tests.sweeps import thinned
@@ -132,3 +143,31 @@ def test_mixed_up_histograms_are_refused() -> None:
         replace(members, inflation=0.9)
     with pytest.raises(MisuseError):
         ScoreBins((0.0, 0.0))
+
+
+def test_few_holdout_patients_get_few_bins() -> None:
+    assert [suited(size) for size in (0.0, 999.9, 1000.0, 1e6)] == [COARSE, COARSE, FINE, FINE]
+    assert set(COARSE.edges) <= set(FINE.edges)
+    assert [with_count(bins.count) for bins in (COARSE, FINE)] == [COARSE, FINE]
+    with pytest.raises(MisuseError, match="of 5 and of 11, not of 7"):
+        with_count(7)
+
+
+def test_few_bins_decide_what_many_leave_open() -> None:
+    """165 hold-out and 680 training patients whom nothing tells apart, noise of ε = 2 with a sixth of the account."""
+    rng, limit = np.random.default_rng(0), 0.65
+    open_ones = dict.fromkeys((COARSE, FINE), 0)
+    missed = dict.fromkeys((COARSE, FINE), 0)
+    for _ in range(400):
+        scores = rng.standard_normal(680), rng.standard_normal(165)
+        for bins in open_ones:
+            counts = [
+                count_scores(side, bins) + rng.normal(0.0, noise, bins.count)
+                for side, noise in zip(scores, (10.3, 5.9), strict=True)
+            ]
+            auc = estimate("", counts[0].tolist(), counts[1].tolist(), (10.3, 5.9), 0.05).auc
+            open_ones[bins] += auc.high > limit
+            missed[bins] += not auc.low <= 0.5 <= auc.high
+    assert open_ones[COARSE] <= 12  # 3 %
+    assert open_ones[FINE] >= 3 * open_ones[COARSE]
+    assert max(missed.values()) <= 60  # both bounds err in one of twenty: 40 of 400, and three standard deviations

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from dp.queries import Account
 from models import measures
@@ -17,7 +18,16 @@ from nodes import plans, showing
 from nodes.door import Door
 from nodes.errors import StudyInvalid
 from nodes.evaluated import scores
-from nodes.protocol import HOLDOUT_SHARES, HOLDOUT_WEIGHTS, Terms, holdout_shares, measured, spec_of
+from nodes.protocol import (
+    HOLDOUT_SHARES,
+    HOLDOUT_WEIGHTS,
+    Terms,
+    histogram_queries,
+    holdout_shares,
+    measured,
+    score_bins,
+    spec_of,
+)
 from nodes.provision import create_site
 from nodes.results import Released
 from nodes.rpc_client import GrpcLink
@@ -104,6 +114,24 @@ def test_what_is_asked_shares_the_whole_of_the_holdout_account(chosen: tuple[str
     assert all(stage.steps == stage.uploads for stage in study.stages if stage.account == Account.HOLDOUT)
     assert f"evaluates: {', '.join(measured(study))}" in list(showing.terms(study))
     assert set(HOLDOUT_WEIGHTS) == {*measures.KINDS, "score-histogram-nonmembers"}
+
+
+@pytest.mark.parametrize(("declared", "bins"), [(3999.0, 5), (4000.0, 11)])
+def test_the_audits_bins_follow_from_the_patients_declared(declared: float, bins: int) -> None:
+    study, _ = drafted(Terms(declared_patients=declared))
+
+    assert score_bins(study).count == bins
+    assert {query.length for query in histogram_queries(study)} == {bins}
+
+
+@pytest.mark.parametrize(("lengths", "said"), [((7, 7), "not of 7"), ((5, 11), "of one length")])
+def test_histograms_of_no_known_bins_are_refused(lengths: tuple[int, int], said: str) -> None:
+    study, _ = drafted(Terms())
+    changed = dict(zip(("score-histogram-members", "score-histogram-nonmembers"), lengths, strict=True))
+    stages = tuple(replace(stage, length=changed.get(stage.kind, stage.length)) for stage in study.stages)
+
+    with pytest.raises(StudyInvalid, match=said):
+        histogram_queries(replace(study, stages=stages))
 
 
 def test_a_study_without_noise_evaluates_the_same() -> None:
