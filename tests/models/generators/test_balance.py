@@ -55,7 +55,7 @@ def test_exchanges_take_most_of_the_imbalance_and_no_count() -> None:
         before.append(_imbalance(first, p, features))
         after.append(_imbalance(second, p, features))
         assert np.array_equal(np.bincount(first, minlength=3), np.bincount(second, minlength=3))
-    assert np.mean(after) < 0.2 * np.mean(before)  # 1 / (1 + STRENGTH) is 0.17
+    assert np.mean(after) < 0.2 * np.mean(before)
 
 
 def test_nothing_to_balance() -> None:
@@ -81,6 +81,19 @@ def test_small_tables_are_drawn_together_and_large_ones_patient_by_patient() -> 
     together, apart = off(500), off(TOGETHER + 1)
     assert together[0] <= 1 / 500 < apart[0]
     assert together[1] < 0.6 * apart[1]
+
+
+def test_errors_of_a_column_go_with_neither_what_was_drawn_nor_what_is_to_come() -> None:
+    n, seed = 400, np.random.default_rng(7)
+    risk = 1.0 / (1.0 + np.exp(-seed.normal(-1.0, 1.5, (2, n))))
+    chances = [np.column_stack([1.0 - p, p]) for p in risk]
+    nothing, later = np.zeros((n, 0)), risk[1] - risk[1].mean()
+
+    def off(whole: int) -> float:
+        firsts = [drawn(chances, nothing, whole, np.random.default_rng(s))[0] - risk[0] for s in range(20)]
+        return float(np.mean([(first @ later) ** 2 for first in firsts]))
+
+    assert off(n) < 0.2 * off(TOGETHER + 1)
 
 
 def test_normal_vectors_of_a_small_table_have_their_moments_in_it() -> None:
