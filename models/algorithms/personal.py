@@ -4,10 +4,12 @@ The last layer of a proportional-hazards network is linear: log h_k(x) = log h_k
 path and the last hidden layer's outputs, which stay as released. A hospital moves θ and one common factor e^a of the
 hazards towards its own training patients:
 
-    minimise  Σ_i [Σ_k h_k e^{a + f_i} exposure_ik − δ_i (a + f_i)] + λ/2·(‖θ − θ_released‖² + a²),  f clipped to ±8
+    minimise  Σ_i [Σ_k h_k e^{a + f_i} exposure_ik − δ_i (a + f_i)] + λ/2·(‖θ − θ_released‖²/E + a²)
 
-by Newton's method from the released model with steps that never go up, so that on the training likelihood it is never
-worse than the released model. λ and the number of steps are public constants.
+where f is the mean of θ_e·φ_e over the E members of an ensemble, each clipped to ±8; of one network E = 1. ‖·‖² over E
+is what it costs to move all members by the same, however many they are. Newton's method starts from the released model
+with steps that never go up, so that on the training likelihood it is never worse than the released model. λ and the
+number of steps are public constants.
 
 Nothing of it is a release: no sum is asked for, no budget is charged. So it must not leave. `LocalModel` predicts, and
 refuses its parameters and its digest to everybody: no model file can be written from it and no query be asked about it.
@@ -18,6 +20,7 @@ Source: Collins et al., ICML 2021 (shared representation, local heads); Friedman
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, NoReturn
 
@@ -26,14 +29,14 @@ import numpy as np
 from models.data import Bool, Float64, SurvivalData, exposures, inputs
 from models.errors import ConfigError, MisuseError
 from models.metrics import harrell_c
-from models.networks import RISK_BOUND, FusedBlocks, Hazards
+from models.networks import RISK_BOUND, Ensemble, FusedBlocks, Hazards, Network
 from models.networks.base import Arrays, row_product
 from models.predict import SurvivalModel
 
 __all__ = ["Head", "LocalModel", "LocalReport", "personalise", "report"]
 
 _LARGEST_FACTOR: Final = math.log(16.0)  # as recalibration allows
-_HEAD: Final = ("skip.weight", "out.weight")
+_HEAD: Final = ("skip.weight", "out.weight")  # of each member
 
 
 @dataclass(frozen=True)
@@ -143,17 +146,16 @@ def personalise(released: SurvivalModel, data: SurvivalData, head: Head) -> Loca
     """Refit the head.
 
     Args:
-        released: learner "cox", "deepsurv" or "fusion".
+        released: learner "cox", "deepsurv" (an ensemble, too) or "fusion".
         data: this hospital's training patients; none leaves the released model as it is.
         head: public constants.
 
     Raises:
         MisuseError: another network, or data of other columns.
     """
-    if not isinstance(released.network, Hazards | FusedBlocks):
+    if not isinstance(released.network, Hazards | Ensemble | FusedBlocks):
         raise MisuseError(
-            f"learner {released.network.learner!r} of this form has no linear head (an ensemble has one per member); "
-            "use cox, deepsurv of one network, or fusion"
+            f"learner {released.network.learner!r} has no linear head; personalise a cox, deepsurv or fusion model"
         )
     kept = data.bounded(released.grid[-1])
     if released.imputation is not None:
@@ -161,14 +163,16 @@ def personalise(released: SurvivalModel, data: SurvivalData, head: Head) -> Loca
     if kept.features != len(released.features):
         raise MisuseError(f"the model has {len(released.features)} features, the data {kept.features}")
     arrays = _arrays(released)
-    start = np.concatenate([[0.0], *(arrays[name].ravel() for name in _HEAD if name in arrays)])
+    members = _members(released.network)
+    start = np.concatenate([[0.0], *(arrays[name].ravel() for name in _head(arrays, members))])
     at_risk, deaths = exposures(kept, released.grid)
     problem = _Problem(
-        np.concatenate([np.ones((len(kept), 1)), _last_inputs(released, arrays, kept)], axis=1),
+        _last_inputs(released, arrays, kept),
         at_risk @ released.hazard,
         deaths.sum(axis=1),
         start,
-        head.ridge,
+        np.append(head.ridge, np.full(len(start) - 1, head.ridge / len(members))),
+        len(members),
     )
     theta = start
     for _ in range(head.steps):
@@ -185,25 +189,35 @@ def report(released: SurvivalModel, personal: LocalModel, holdout: SurvivalData)
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The objective in θ = (a, head): φ float64[n, 1 + D], expected deaths at f = 0, deaths."""
+    """The objective in θ = (a, heads of all members).
+
+    Args:
+        phi: inputs of the heads, float64[n, D]; each member has as many.
+        expected: deaths expected at f = 0, float64[n].
+        deaths: float64[n].
+        start: of θ.
+        ridge: towards the start, of each coordinate.
+        members: E.
+    """
 
     phi: Float64
     expected: Float64
     deaths: Float64
     start: Float64
-    ridge: float
+    ridge: Float64
+    members: int
 
     def value(self, theta: Float64) -> float:
         f = self._risk(theta)[0]
         loss = float(np.sum(self.expected * np.exp(f) - self.deaths * f))
-        return loss + self.ridge / 2 * float(np.sum((theta - self.start) ** 2))
+        return loss + float(self.ridge @ (theta - self.start) ** 2) / 2
 
     def next(self, theta: Float64) -> Float64:
         """One Newton step, halved until the objective does not rise."""
-        f, phi = self._risk(theta)
+        f, slopes = self._risk(theta)
         expected = self.expected * np.exp(f)
-        slope = phi.T @ (expected - self.deaths) + self.ridge * (theta - self.start)
-        curvature = (phi * expected[:, None]).T @ phi + self.ridge * np.eye(len(theta))
+        slope = slopes.T @ (expected - self.deaths) + self.ridge * (theta - self.start)
+        curvature = (slopes * expected[:, None]).T @ slopes + np.diag(self.ridge)
         step = np.linalg.solve(curvature, slope)
         here = self.value(theta)
         for halving in range(30):
@@ -213,12 +227,15 @@ class _Problem:
         return theta
 
     def _risk(self, theta: Float64) -> tuple[Float64, Float64]:
-        """Sum of a and clipped f, and φ with zeros where f is at its bound."""
-        linear = self.phi[:, 1:] @ theta[1:]
-        inside = np.abs(linear) <= RISK_BOUND
-        phi = np.where(inside[:, None], self.phi, 0.0)
-        phi[:, 0] = 1.0
-        return theta[0] + np.clip(linear, -RISK_BOUND, RISK_BOUND), phi
+        """The sum a + f, and its slopes float64[n, 1 + D]: 0 for a member whose risk is at its bound."""
+        parts = np.split(self.phi, self.members, axis=1)
+        linear = np.stack(
+            [part @ own for part, own in zip(parts, np.split(theta[1:], self.members), strict=True)], axis=1
+        )
+        inside = np.repeat(np.abs(linear) <= RISK_BOUND, parts[0].shape[1], axis=1)
+        slopes = np.where(inside, self.phi, 0.0) / self.members
+        f = theta[0] + np.clip(linear, -RISK_BOUND, RISK_BOUND).mean(axis=1)
+        return f, np.concatenate([np.ones((len(f), 1)), slopes], axis=1)
 
 
 def _arrays(model: SurvivalModel) -> Arrays:
@@ -231,14 +248,23 @@ def _arrays(model: SurvivalModel) -> Arrays:
     return arrays
 
 
+def _members(network: Network) -> tuple[str, ...]:
+    """What the names of each member's arrays begin with; "" of a network that is one."""
+    return tuple(f"members.{e}." for e in range(network.members)) if isinstance(network, Ensemble) else ("",)
+
+
+def _head(arrays: Arrays, members: Sequence[str]) -> list[str]:
+    """Names of the heads' arrays, one member after the other."""
+    return [name for member in members for each in _HEAD if (name := member + each) in arrays]
+
+
 def _last_inputs(model: SurvivalModel, arrays: Arrays, data: SurvivalData) -> Float64:
-    """φ: what the linear path and the output layer are multiplied with, float64[n, D]."""
+    """φ: what the linear path and the output layer are multiplied with, float64[n, D], members beside each other."""
     network = model.network
-    if isinstance(network, Hazards):
-        z = active = inputs(data.x, data.observed)
-        for i in range(len(network.hidden)):
-            active = np.tanh(row_product(active, arrays[f"hidden.{i}.weight"]) + arrays[f"hidden.{i}.bias"])
-        return np.concatenate([z, active], axis=1) if network.hidden else z
+    if isinstance(network, Hazards | Ensemble):
+        form = network.member if isinstance(network, Ensemble) else network
+        z = inputs(data.x, data.observed)
+        return np.concatenate([_last_of(form, arrays, member, z) for member in _members(network)], axis=1)
     if not isinstance(network, FusedBlocks):
         raise MisuseError(f"a {network.learner} model has no last layer that could be made personal")
     u = network.inputs(data.x, data.observed)
@@ -254,13 +280,20 @@ def _last_inputs(model: SurvivalModel, arrays: Arrays, data: SurvivalData) -> Fl
     return np.concatenate([u, active], axis=1)
 
 
+def _last_of(form: Hazards, arrays: Arrays, member: str, z: Float64) -> Float64:
+    active = z
+    for i in range(len(form.hidden)):
+        weight, bias = arrays[f"{member}hidden.{i}.weight"], arrays[f"{member}hidden.{i}.bias"]
+        active = np.tanh(row_product(active, weight) + bias)
+    return np.concatenate([z, active], axis=1) if form.hidden else z
+
+
 def _with_head(model: SurvivalModel, arrays: Arrays, theta: Float64) -> SurvivalModel:
     changed, first = dict(arrays), 1
-    for name in _HEAD:
-        if name in changed:
-            size = changed[name].size
-            changed[name] = theta[first : first + size].reshape(changed[name].shape)
-            first += size
+    for name in _head(arrays, _members(model.network)):
+        size = changed[name].size
+        changed[name] = theta[first : first + size].reshape(changed[name].shape)
+        first += size
     params = np.concatenate([array.ravel() for array in changed.values()])
     return replace(model, params=params.astype("<f8").tobytes(), hazard=model.hazard * math.exp(theta[0]))
 

@@ -22,7 +22,14 @@ from tests.models.support import FEATURES, patients, small
 
 GRID = small().grid
 HEAD = Head(ridge=1.0)
-NETWORKS = (Hazards(()), Hazards((3,)), Hazards((3, 2)), FusedBlocks((), 2, (1, 3), (1,)), FusedBlocks((2,), 2, (), ()))
+NETWORKS = (
+    Hazards(()),
+    Hazards((3,)),
+    Hazards((3, 2)),
+    Ensemble((3, 2), 3),
+    FusedBlocks((), 2, (1, 3), (1,)),
+    FusedBlocks((2,), 2, (), ()),
+)
 
 
 def released(network: Network, seed: int = 1) -> SurvivalModel:
@@ -79,15 +86,17 @@ def test_the_slope_vanishes_where_it_ends_and_only_the_head_moves(network: Netwo
     for name, shape in layout:
         size = int(np.prod(shape))
         here = slice(first, first + size)
-        if name in {"skip.weight", "out.weight"}:
+        if name.endswith(("skip.weight", "out.weight")):
             places += range(first, first + size)
         else:
             assert np.array_equal(before[here], after[here]), name
         first += size
 
+    members = network.members if isinstance(network, Ensemble) else 1
+
     def objective(params: np.ndarray[Any, Any]) -> float:
         moved = replace(own, params=params.astype("<f8").tobytes())
-        return -likelihood(moved, data) + 1.5 * float(np.sum((params - before)[places] ** 2))
+        return -likelihood(moved, data) + 1.5 * float(np.sum((params - before)[places] ** 2)) / members
 
     for place in places:
         step = np.zeros(len(after))
@@ -102,6 +111,15 @@ def test_a_large_ridge_or_nobody_leaves_the_released_model() -> None:
     for own in (personalise(model, data, Head(ridge=1e12)), personalise(model, patients(0), HEAD)):
         assert np.allclose(own.risk(x, seen), model.risk(x, seen), atol=1e-8)
         assert np.allclose(own.hazards(x, seen), model.hazards(x, seen), rtol=1e-8)
+
+
+def test_an_ensemble_of_equal_members_becomes_what_one_of_them_becomes() -> None:
+    one, data = released(Hazards((3,))), patients(80)
+    three = SurvivalModel.as_trained(FEATURES, Ensemble((3,), 3), GRID, 3 * one.params)
+
+    alone, together = (personalise(model, data, HEAD) for model in (one, three))
+
+    assert np.allclose(alone.hazards(data.x, data.observed), together.hazards(data.x, data.observed), rtol=1e-6)
 
 
 def test_dull_hospitals() -> None:
@@ -154,10 +172,8 @@ def test_nothing_that_leaves_takes_it(leave: Any) -> None:
 
 
 def test_what_it_is_not_for() -> None:
-    savae = LatentWeibull((3,), 2, ())
-    for headless in (savae, Ensemble((3,), 2)):
-        with pytest.raises(MisuseError, match="no linear head"):
-            personalise(released(headless), patients(5), HEAD)
+    with pytest.raises(MisuseError, match="no linear head"):
+        personalise(released(LatentWeibull((3,), 2, ())), patients(5), HEAD)
     narrow = patients(5)
     with pytest.raises(MisuseError, match="features"):
         personalise(
