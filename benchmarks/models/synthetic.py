@@ -4,7 +4,9 @@ A deal holds back a fifth of the patients; generators learn from the rest, and e
 hold-out (`models.fidelity`), the real training table as well: that is the ceiling. Clinical are the columns that start
 with "clin", genomic the others; the correlation of genes is over the mutations. Synthetic tables have as many patients
 as the training table, for fidelity of a table depends on its size; what a larger one reaches is printed. They are drawn
-as a user draws them: a Bayesian network balances a table of this size, the larger one is of independent patients.
+as a user draws them: generators balance a table of this size, the larger one is of independent patients. How strongly
+was chosen by how near a table's correlations are to those of the model that it is drawn from, not to patients', with a
+model of BeatAML 2.0; the first MDS deal was looked at as well.
 
 Six hospitals. Without noise the sums of the hospitals are the pooled sums; with noise `dp.central.CentralSum` draws as
 many shares as six hospitals would, one of which is not counted on. Hence one process that has all rows.
