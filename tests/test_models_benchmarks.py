@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,31 @@ import torch
 
 from benchmarks import cohorts
 from benchmarks.cohorts import CohortMissing
+from benchmarks.dp import federation
 from benchmarks.models import arms, centres, learned, nine, run, synthetic, tune
-from benchmarks.models import network as network_module
 from benchmarks.models.centres import Fold, difference
 from benchmarks.models.cohorts import Hospitals, load
 from benchmarks.models.drugs import Drugs, beside
-from benchmarks.models.network import Network, Settings, Table, penalised, rounds, train
-from benchmarks.models.settings import FOUND, PRIVATE, apart, of_disease
+from benchmarks.models.settings import FOUND, LOCAL, PRIVATE, of_disease
 from benchmarks.sections import NotThere, section_of
-from dp.optimizer import Adam, PublicUpdate
-from models.data import SurvivalData, exposures, inputs
-from models.deepsurv import DeepSurv, flat, pour
-from models.learners import trainable
+from dp.queries import Query
+from models.algorithms.averaging import Averaging, fit, update_query
+from models.data import SurvivalData
+from models.deepsurv import DeepSurv
 from models.losses import Batch
-from models.metrics import harrell_c
+from models.metrics import harrell_c, negative_log_likelihood
 from models.predict import SurvivalModel
-from models.presets import preset
-from models.training import initial_weights, ridge
+from models.presets import Preset, preset
+from models.training import initial_weights
+from secagg.manifest import Noise
+from tests.models.algorithms.support import CAP, SILENT, Whole
 
 GRID = (0.0, 365.25, 730.5, 1826.25)
-SMALL = Settings(3, 2, 5.0, 5.0, 0.02, 30, GRID, -0.5)
+SMALL = replace(
+    preset("deepsurv-mds-open"), hidden=(3,), members=2, linear_penalty=5.0, hidden_penalty=7.0, grid=GRID,
+    calibration_times=(365.25,), learning_rate=0.02, initial_log_hazard=-0.5, steps=30, uploads=33,
+)  # fmt: skip
+LAST = 1e12  # as `averaging`: the last iterate and hardly anything else
 
 
 def patients(count: int, seed: int = 0) -> SurvivalData:
@@ -41,117 +47,140 @@ def patients(count: int, seed: int = 0) -> SurvivalData:
     return SurvivalData(x, rng.random(x.shape) > 0.1, np.minimum(death, lost) + 1, death <= lost)
 
 
-def member(network: Network, which: int) -> DeepSurv:
-    base, skip, weight, bias, out = network.params
-    h = out.shape[1]
-    rows = slice(which * h, (which + 1) * h)
-    model = DeepSurv(3, (h,), base.shape[1])
-    for p, value in zip(
-        model.parameters(), (base[which], skip[which], weight[rows], bias[rows], out[which]), strict=True
-    ):
-        p.data = torch.from_numpy(value.astype(np.float64)).reshape(p.shape)
-    return model
+def pieces(params: bytes) -> list[np.ndarray[Any, Any]]:
+    numbers, found = np.frombuffer(params, dtype="<f8"), []
+    for _, shape in SMALL.network.layout(3, len(GRID) - 1):
+        found.append(numbers[: math.prod(shape)].reshape(shape))
+        numbers = numbers[math.prod(shape) :]
+    return found
 
 
-def test_members_are_the_products_network_with_its_loss_and_gradient() -> None:
-    data = patients(80)
-    network = Network([p + np.float32(0.1) for p in Network.start(SMALL, 6, 0).params])
-    table = Table.of(data, GRID)
-    gradient = network.gradient(table)
-    for which in range(2):
-        model = member(network, which)
-        loss = model.per_patient_loss(Batch.of(data.bounded(GRID[-1]), GRID)).sum()
-        loss.backward()
-        assert network.loss(table)[which] == pytest.approx(loss.item(), rel=1e-4)
-        ours = np.concatenate([g.reshape(2, -1)[which] for g in gradient])
-        theirs = np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None])
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-2)
+def trained_by_torch(data: SurvivalData, preset: Preset, seed: int) -> list[np.ndarray[Any, Any]]:
+    """Mean loss of a patient and ridge by autograd in float64, torch's own Adam, polynomial-decay average."""
+    batch = Batch.of(data.bounded(GRID[-1]), GRID)
+    found = []
+    start = pieces(initial_weights(preset, 3, b"benchmarks/models/%d" % seed))
+    for member in (start[:5], start[5:]):
+        model = DeepSurv(3, preset.hidden, len(GRID) - 1)
+        for p, value in zip(model.parameters(), member, strict=True):
+            p.data = torch.from_numpy(value.copy())
+        ridges = {"skip.weight": preset.linear_penalty} | dict.fromkeys(
+            ("hidden.0.weight", "out.weight"), preset.hidden_penalty
+        )
+        steps = torch.optim.Adam(model.parameters(), preset.learning_rate)
+        averages = [p.detach().clone() for p in model.parameters()]
+        for step in range(1, preset.steps + 1):
+            steps.zero_grad()
+            held = sum(ridges[name] * (p**2).sum() / 2 for name, p in model.named_parameters() if name in ridges)
+            ((model.per_patient_loss(batch).sum() + held) / len(data)).backward()  # type: ignore[no-untyped-call]
+            steps.step()
+            rho = (preset.averaging + 1) / (step + preset.averaging)
+            averages = [(1 - rho) * a + rho * p.detach() for a, p in zip(averages, model.parameters(), strict=True)]
+        found += [a.numpy() for a in averages]
+    return found
 
 
-def test_lockstep_is_pooled_training() -> None:
-    data, sites = patients(120), np.arange(120) % 4
-    pooled, _ = train(SMALL, [Table.of(data, GRID)], 1)
-    shared, steps = train(SMALL, [Table.of(data.rows(sites == s), GRID) for s in range(4)], 1)
+def test_training_without_noise_is_that_of_plain_torch() -> None:
+    data, chosen = patients(80), SMALL.sized(80)
+    model = learned.train(chosen, [data.rows(np.arange(80) % 3 == site) for site in range(3)], 1)
 
-    assert steps == 30
-    assert shared.risk(data) == pytest.approx(pooled.risk(data), abs=1e-3)
-    assert harrell_c(pooled.risk(data), data) > 0.6
-
-
-def test_early_stopping_returns_the_network_with_the_lowest_watched_loss() -> None:
-    data, other = patients(40), Table.of(patients(200, 1), GRID)
-    long = replace(SMALL, linear_penalty=0.0, hidden_penalty=0.0, learning_rate=0.1, steps=400)
-    stopped, at = train(long, [Table.of(data, GRID)], 0, [other])
-    last, _ = train(long, [Table.of(data, GRID)], 0)
-    again, _ = train(replace(long, steps=at), [Table.of(data, GRID)], 0)
-
-    assert 0 < at < 400
-    assert stopped.loss(other).sum() < last.loss(other).sum()
-    assert np.array_equal(stopped.params[1], again.params[1])
+    arrays = [model._arrays[name] for name, _ in chosen.network.layout(3, len(GRID) - 1)]
+    for ours, theirs in zip(arrays, trained_by_torch(data, chosen, 1), strict=True):
+        assert ours.ravel() == pytest.approx(theirs.ravel(), abs=1e-4)
+    assert np.abs(model.risk(data.x, data.observed)).max() > 0.1
 
 
-def test_fedavg_of_equal_hospitals_is_one_hospital_and_fedprox_stays_nearer() -> None:
-    table, far = Table.of(patients(60), GRID), Table.of(patients(60, 5), GRID)
-    one = rounds(SMALL, [table], 0, 2, 5)
-    three = rounds(replace(SMALL, linear_penalty=15.0, hidden_penalty=15.0), [table] * 3, 0, 2, 5)
-    start = Network.start(SMALL, 6, 0).params[1]
+def test_early_stopping_returns_the_network_of_the_lowest_loss_of_who_is_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, other, sums = patients(40), patients(200, 1), []
+    real = federation.Open.__call__
+    monkeypatch.setattr(federation.Open, "__call__", lambda *of: sums.append(0) or real(*of))  # type: ignore[func-returns-value]
+    free = {"linear_penalty": 0.0, "hidden_penalty": 0.0, "learning_rate": 0.05, "averaging": LAST}
+    long = replace(SMALL, members=1, steps=400, uploads=440, **free)  # type: ignore[arg-type]
+    stopped, taken = learned.stopped(long.sized(40), data, other, 0), len(sums)
+    held = other.bounded(GRID[-1])
+    by_step = {
+        steps: learned.train(replace(long.sized(40), steps=steps), [data], 0) for steps in range(5, taken + 1, 5)
+    }
+    at = min(by_step, key=lambda steps: negative_log_likelihood(by_step[steps], held))
 
-    assert three.params[1] == pytest.approx(one.params[1], abs=1e-4)
-    near, free = (rounds(SMALL, [table, far], 0, 1, 20, proximal) for proximal in (10.0, 0.0))
-    assert np.linalg.norm(near.params[1] - start) < np.linalg.norm(free.params[1] - start)
-
-
-def test_penalties_weigh_on_the_sum() -> None:
-    network = Network([np.ones_like(p) for p in Network.start(SMALL, 6, 0).params])
-    nothing = [np.zeros_like(p) for p in network.params]
-    found = penalised(network, nothing, replace(SMALL, hidden_penalty=7.0), 10.0, 50.0)
-
-    assert [float(g.max()) for g in found] == pytest.approx([0.0, 0.1, 0.14, 0.0, 0.14])
-
-
-def test_the_product_and_the_fast_network_take_the_same_steps() -> None:
-    """In float64 and without a clip: loss, penalties, Adam, and the mean of the members."""
-    data = patients(80).bounded(GRID[-1])
-    one = replace(
-        preset("deepsurv-mds-open"), hidden=(3,), members=2, linear_penalty=5.0, hidden_penalty=7.0, grid=GRID
-    )
-    one = replace(one, calibration_times=(365.25,), learning_rate=0.02, initial_log_hazard=-0.5)
-    weights = initial_weights(one, 3, b"seed")
-    made = trainable(one, 3)
-    pour(made.module, weights)
-    update, add = PublicUpdate(made.module.parameters(), Adam(0.02)), ridge(made.module, made.penalties, 1 / 80)
-    start = SurvivalModel.as_trained(("a", "b", "c"), one.network, GRID, weights)._arrays
-    names = ("baseline.weight", "skip.weight", "hidden.0.weight", "hidden.0.bias", "out.weight")
-    stacked = [np.stack([start[f"members.{e}.{name}"] for e in (0, 1)]) for name in names]
-    shapes = ((2, 3), (2, 6), (6, 6), (6,), (2, 3))
-    network = Network([p.reshape(shape) for p, shape in zip(stacked, shapes, strict=True)])  # type: ignore[misc]
-    at_risk, deaths = exposures(data, GRID)
-    table, fast = Table(inputs(data.x, data.observed), at_risk, deaths), network_module.Adam(0.02)  # type: ignore[arg-type]
-    settings = replace(SMALL, linear_penalty=5.0, hidden_penalty=7.0)
-    for _ in range(30):
-        network = Network(fast.step(network.params, penalised(network, network.gradient(table), settings, 80)))
-        made.module.zero_grad()
-        (made.losses(made.module, *made.columns(data)).sum() / 80).backward()  # type: ignore[no-untyped-call]
-        add(None)
-        update.step()
-
-    model = SurvivalModel.as_trained(("a", "b", "c"), one.network, GRID, flat(made.module))
-    for which, name in enumerate(names):
-        ours = np.concatenate([model._arrays[f"members.{e}.{name}"].ravel() for e in (0, 1)])
-        assert ours == pytest.approx(network.params[which].ravel(), abs=1e-9), name
-    mean = network.risks(table.z).mean(axis=1)
-    assert model.risk(data.x, data.observed) == pytest.approx(mean, abs=1e-9)
-    assert np.abs(mean).max() > 0.1
+    assert 5 < at < taken < 2 * at + 60 < 400
+    assert stopped.risk(other.x, other.observed) == pytest.approx(by_step[at].risk(other.x, other.observed), abs=1e-9)
 
 
-def test_training_by_the_product_is_that_of_the_fast_network_but_for_the_first_weights() -> None:
+def test_a_hospital_alone_holds_a_quarter_back_and_its_penalties_weigh_on_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def stopped(chosen: Preset, data: SurvivalData, held: SurvivalData, seed: int) -> SurvivalModel:
+        seen.append((len(data), len(held), chosen.normaliser, chosen.linear_penalty, chosen.hidden_penalty, seed))
+        assert not {*data.x[:, 0]} & {*held.x[:, 0]}
+        return SurvivalModel.as_trained(
+            ("a", "b", "c"), chosen.network, chosen.grid, initial_weights(chosen, 3, b"seed")
+        )
+
+    monkeypatch.setattr(learned, "stopped", stopped)
+    risk = arms.alone("MDS", patients(60), np.random.default_rng(0))
+
+    assert {row[:3] for row in seen} == {(30, 10, 30.0)}
+    assert {row[3:5] for row in seen} == set(LOCAL)
+    assert len({row[5] for row in seen}) == len(seen) == 6
+    assert harrell_c(risk(patients(300, 3)), patients(300, 3)) > 0.6  # ridge Cox won
+
+
+def test_rounds_in_one_process_are_those_of_hospitals_that_send_each_other_integers() -> None:
+    parts = [patients(count, count) for count in (70, 40, 10)]
+    chosen = replace(SMALL, steps=4, uploads=5, update="sgd-momentum", momentum=0.0, learning_rate=0.3).sized(120)
+    averaging = Averaging.of_bands((70.0, 40.0, 10.0), local_steps=3, bound=10.0, proximal=0.5)
+    weights = initial_weights(chosen, 3, b"benchmarks/models/2")
+
+    def asked(number: int) -> Query:
+        return update_query(chosen, averaging, len(weights) // 8, SILENT, CAP, number)
+
+    found = Whole(3).run(lambda k, door: fit(chosen, averaging, k, 3, weights, parts[k], door, asked, noise=Noise.NONE))
+    theirs = SurvivalModel.as_trained(("a", "b", "c"), chosen.network, GRID, found[0].trained.params)
+    ours, held = learned.averaged(chosen, averaging, parts, 2), patients(50, 9)
+
+    assert ours.risk(held.x, held.observed) == pytest.approx(theirs.risk(held.x, held.observed), abs=1e-5)
+    assert np.abs(ours.risk(held.x, held.observed)).max() > 0.05
+
+
+@pytest.fixture(scope="module")
+def pooled() -> np.ndarray[Any, Any]:
+    return arms.deepsurv("MDS", patients(400), 0)(patients(400, 9))
+
+
+def test_averages_are_a_study_with_every_hospitals_own_number(
+    monkeypatch: pytest.MonkeyPatch, pooled: np.ndarray[Any, Any]
+) -> None:
+    data, held, sites = patients(400), patients(400, 9), np.repeat(np.arange(2), (300, 100))
+    seen: list[tuple[Preset, Averaging, list[int]]] = []
+    real = learned.averaged
+
+    def averaged(chosen: Preset, averaging: Averaging, parts: list[SurvivalData], seed: int) -> SurvivalModel:
+        seen.append((chosen, averaging, list(map(len, parts))))
+        return real(chosen, averaging, parts, seed)
+
+    monkeypatch.setattr(learned, "averaged", averaged)
+    scores = [harrell_c(arm("MDS", data, sites, 0)(held), held) for arm in (arms.federated_rounds, arms.fedprox)]
+
+    assert scores == pytest.approx([harrell_c(pooled, held)] * 2, abs=0.01)
+    for chosen, averaging, sizes in seen:
+        assert (chosen.hidden, chosen.members, chosen.normaliser) == ((16,), 3, 400.0)
+        assert averaging.shares == pytest.approx([0.75, 0.25])
+        assert sizes == [300, 100]
+        study = chosen.steps, chosen.update, averaging.local_steps, averaging.bound
+        assert study == (20, "sgd-momentum", 5, 10.0)  # docs/reference/algorithms.md
+    assert [averaging.proximal for _, averaging, _ in seen] == [0.0, 0.1]
+
+
+def test_lockstep_is_pooled_training(pooled: np.ndarray[Any, Any]) -> None:
     data, held = patients(400), patients(400, 9)
-    pooled = arms.deepsurv("MDS", data, 0)(held)
     shared = arms.lockstep("MDS", data, np.arange(400) % 5, 0)(held)
-    fast, _ = train(apart("MDS"), [Table.of(data, of_disease("MDS").grid)], 0)
 
     assert shared == pytest.approx(pooled, abs=1e-6)
-    assert harrell_c(pooled, held) == pytest.approx(harrell_c(fast.risk(held), held), abs=0.003)
     assert harrell_c(pooled, held) > 0.65
 
 

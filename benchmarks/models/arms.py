@@ -1,15 +1,15 @@
 """Every way to get a risk from training patients: an arm. Each sees one training fold and nothing else.
 
-What is pooled, in lockstep or private is trained by the product. Hospitals alone, hundreds of trainings in a fold with
-early stopping, and FedAvg use `benchmarks.models.network`, of which a test says that it is the same training.
+All are trained by the product. FedAvg and FedProx have the constants of a study whose author names nothing else, every
+hospital's share from its number of training patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from benchmarks.dp import federation
 from benchmarks.dp.settings import multiplier, preset_of
 from benchmarks.models import learned
-from benchmarks.models.network import Settings, Table, rounds, train
-from benchmarks.models.settings import FEDAVG, LOCAL, PRIVATE, PROXIMAL, apart, of_disease
+from benchmarks.models.settings import LOCAL, PRIVATE, of_disease
+from models.algorithms.averaging import Averaging
+from models.algorithms.chosen import read
 from models.data import Float64, SurvivalData
 from models.fidelity import cox
 from models.metrics import harrell_c
 from models.predict import SurvivalModel
 from models.training import initial_weights
+from nodes.rounds import Asked, named, prepared
 
 __all__ = ["Risk", "alone", "deepsurv", "federated_rounds", "lockstep", "private", "ridge_cox", "uncounted"]
 
@@ -58,23 +60,28 @@ def cox_pem(cohort: str, train_: SurvivalData, seed: int) -> Risk:
 def lockstep(cohort: str, train_: SurvivalData, sites: Sites, seed: int, *, hidden: bool = True) -> Risk:
     """DeepSurv by the sum of the hospitals' gradients in each step, by the product's training."""
     chosen = of_disease(cohort, "deepsurv" if hidden else "cox").sized(len(train_))
-    return learned.risk_of(learned.train(chosen, [train_.rows(sites == site) for site in np.unique(sites)], seed))
+    return learned.risk_of(learned.train(chosen, _parts(train_, sites), seed))
 
 
-def federated_rounds(cohort: str, train_: SurvivalData, sites: Sites, seed: int, proximal: float = 0.0) -> Risk:
-    """DeepSurv by FedAvg, or FedProx."""
-    chosen = apart(cohort)
-    return rounds(chosen, list(_tables(train_, sites, chosen)), seed, *FEDAVG, proximal).risk
+def federated_rounds(cohort: str, train_: SurvivalData, sites: Sites, seed: int) -> Risk:
+    """DeepSurv by FedAvg."""
+    return _averaged(cohort, train_, sites, seed, Asked("fedavg"))
 
 
 def fedprox(cohort: str, train_: SurvivalData, sites: Sites, seed: int) -> Risk:
     """DeepSurv by FedProx."""
-    return federated_rounds(cohort, train_, sites, seed, PROXIMAL)
+    return _averaged(cohort, train_, sites, seed, Asked("fedprox"))
 
 
-def _tables(train_: SurvivalData, sites: Sites, settings: Settings) -> Iterator[Table]:
-    for site in np.unique(sites):
-        yield Table.of(train_.rows(sites == site), settings.grid)
+def _averaged(cohort: str, train_: SurvivalData, sites: Sites, seed: int, asked: Asked) -> Risk:
+    parts = _parts(train_, sites)
+    chosen = prepared(of_disease(cohort).sized(len(train_)), asked)
+    averaging = cast("Averaging", read(named(asked, [str(len(part)) for part in parts])))
+    return learned.risk_of(learned.averaged(chosen, averaging, parts, seed))
+
+
+def _parts(train_: SurvivalData, sites: Sites) -> list[SurvivalData]:
+    return [train_.rows(sites == site) for site in np.unique(sites)]
 
 
 def private(cohort: str, train_: SurvivalData, sites: Sites, epsilon: float, seed: Sequence[int]) -> Risk:
@@ -85,7 +92,7 @@ def private(cohort: str, train_: SurvivalData, sites: Sites, epsilon: float, see
     preset = preset_of(cohort, PRIVATE, len(train_))
     names = tuple(f"x{j}" for j in range(train_.features))
     weights = initial_weights(preset, train_.features, b"benchmarks/models/%d" % seed[0])
-    parts = [federation.tensors(train_.rows(sites == site), preset) for site in np.unique(sites)]
+    parts = [federation.tensors(part, preset) for part in _parts(train_, sites)]
     streams = [federation.stream("models", cohort, epsilon, *seed, site) for site in range(len(parts))]
     door = federation.Distributed(len(parts), len(parts) - uncounted(len(parts)), streams)
     params = federation.descend(preset, weights, parts, door, multiplier(epsilon))
@@ -112,9 +119,8 @@ def alone(cohort: str, train_: SurvivalData, rng: np.random.Generator) -> Risk:
 
 
 def _stopped(cohort: str, penalties: tuple[float, float], rng: np.random.Generator, train_: SurvivalData) -> Risk:
-    known = apart(cohort)
-    chosen = replace(known, linear_penalty=penalties[0], hidden_penalty=penalties[1])
     watched = np.zeros(len(train_), dtype=bool)
     watched[rng.permutation(len(train_))[: round(_WATCHED * len(train_))]] = True
-    rest, held = (Table.of(train_.rows(which), chosen.grid) for which in (~watched, watched))
-    return train(chosen, [rest], int(rng.integers(1 << 30)), [held])[0].risk
+    rest, held = train_.rows(~watched), train_.rows(watched)
+    chosen = replace(of_disease(cohort), linear_penalty=penalties[0], hidden_penalty=penalties[1]).sized(len(rest))
+    return learned.risk_of(learned.stopped(chosen, rest, held, int(rng.integers(1 << 30))))

@@ -19,21 +19,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from benchmarks.dp.settings import Disease, Way, disease
-from benchmarks.models.network import Settings
 from models.presets import Preset, preset
 
-__all__ = ["FEDAVG", "FOUND", "LOCAL", "PRIVATE", "PROXIMAL", "apart", "constants_of", "of_disease"]
+__all__ = ["FOUND", "LOCAL", "PRIVATE", "constants_of", "of_disease"]
 
 PRIVATE: Final = Way((8,), 3.0, 0.01, 3.0)
 """Descent with noise, and the same steps without."""
 
 LOCAL: Final = ((200.0, 30.0), (30.0, 30.0))
 """(λ, κ) from which a hospital alone may choose inside its own training patients, beside ridge Cox."""
-
-FEDAVG: Final = (20, 10)
-"""Rounds and local steps of FedAvg and FedProx: as many steps as in lockstep."""
-PROXIMAL: Final = 0.01
-"""μ of FedProx."""
 
 FOUND: Final[dict[str, Any]] = {
     "DeepSurv, (λ, κ, steps): BeatAML, METABRIC": {
@@ -71,18 +65,3 @@ def constants_of(cohort: str) -> Disease:
 def of_disease(cohort: str, kind: str = "deepsurv") -> Preset:
     """Return the product's own preset for a cohort's disease, without noise."""
     return preset(f"{kind}-{cohort.lower()}-open")
-
-
-def apart(cohort: str) -> Settings:
-    """Return the same constants for `benchmarks.models.network`."""
-    chosen = of_disease(cohort)
-    return Settings(
-        hidden=chosen.hidden[0],
-        members=chosen.members,
-        linear_penalty=chosen.linear_penalty,
-        hidden_penalty=chosen.hidden_penalty,
-        learning_rate=chosen.learning_rate,
-        steps=chosen.steps,
-        grid=chosen.grid,
-        log_hazard=chosen.initial_log_hazard,
-    )

@@ -46,7 +46,7 @@ from models.presets import Preset
 from models.training import Trained, model_digest, ridge
 from secagg.manifest import Noise
 
-__all__ = ["Averaging", "Rounds", "fit", "update_query"]
+__all__ = ["Averaging", "Rounds", "Site", "average", "fit", "update_query"]
 
 _WHOLE: Final = 1e-9  # shares add up to one within this
 
@@ -218,27 +218,68 @@ def fit(
         raise MisuseError(f"the study has {features} features, the data {data.features}")
     made = trainable(preset, features)
     pour(made.module, weights)
+    numbers = preset.uploads * averaging.local_steps * (len(weights) // 8)
+    gradients = ClippedGradients(made.module, made.losses, clip=preset.clip, arithmetic=chosen(numbers))
+    own = Site(preset, averaging, averaging.shares[site], made, gradients, data, local_noise)
+    return Rounds(average(preset, averaging, weights, own.contribution, secure_sum, query, on_step), WORDS[noise])
+
+
+def average(
+    preset: Preset,
+    averaging: Averaging,
+    weights: bytes,
+    contribution: Callable[[Query, Float64], Float64],
+    secure_sum: SecureSum,
+    query: Callable[[int], Query],
+    on_step: Callable[[int, str], None] | None = None,
+) -> Trained:
+    """The rounds themselves: what all sites compute alike from public bytes and released sums.
+
+    Args:
+        preset: see `fit`.
+        averaging: rounds.
+        weights: where they start.
+        contribution: (query of the round, its weights) → `Site.contribution`; in one process the sum of many.
+        secure_sum: see `fit`.
+        query: see `fit`.
+        on_step: see `fit`.
+
+    Raises:
+        MisuseError: the query does not fit.
+    """
     _check(query(0), averaging, len(weights) // 8)
-    own = _Site(preset, averaging, averaging.shares[site], made, data, local_noise)
-    current = average = _numbers(weights)
+    current = mean = _numbers(weights)
     done = 0
     while done < preset.steps:
         asked = query(done).about(current.astype("<f8").tobytes())
         try:
-            total = secure_sum(asked, partial(own.contribution, asked, current))
+            total = secure_sum(asked, partial(contribution, asked, current))
         except UploadsExhausted:
             break
         done += 1
         current = current + averaging.server_rate * total
         rho = (preset.averaging + 1.0) / (done + preset.averaging)
-        average = (1.0 - rho) * average + rho * current
+        mean = (1.0 - rho) * mean + rho * current
         if on_step is not None:
-            on_step(done, model_digest(average.astype("<f8").tobytes()))
-    return Rounds(Trained(average.astype("<f8").tobytes(), done), WORDS[noise])
+            on_step(done, model_digest(mean.astype("<f8").tobytes()))
+    return Trained(mean.astype("<f8").tobytes(), done)
 
 
-class _Site:
-    """One hospital's local steps."""
+class Site:
+    """One hospital's local steps.
+
+    Every contribution begins with the weights that it is given and keeps nothing but the count of its steps, so
+    hospitals of one process may share network and kernel.
+
+    Args:
+        preset: see `fit`.
+        averaging: rounds.
+        share: π of this hospital.
+        made: the network.
+        gradients: clipped sums of that network, with the preset's clip norm.
+        data: the hospital's training patients; may be empty.
+        local_noise: see `fit`.
+    """
 
     def __init__(
         self,
@@ -246,14 +287,13 @@ class _Site:
         averaging: Averaging,
         share: float,
         made: Trainable,
+        gradients: ClippedGradients,
         data: SurvivalData,
-        local_noise: LocalNoise | None,
+        local_noise: LocalNoise | None = None,
     ) -> None:
         self._preset, self._averaging, self._share = preset, averaging, share
-        self._module, self._noise = made.module, local_noise
-        numbers = preset.uploads * averaging.local_steps * sum(p.numel() for p in made.module.parameters())
-        self._gradients = ClippedGradients(made.module, made.losses, clip=preset.clip, arithmetic=chosen(numbers))
-        self._patients: Table = self._gradients.table(made.columns(data.bounded(preset.horizon)))
+        self._module, self._noise, self._gradients = made.module, local_noise, gradients
+        self._patients: Table = gradients.table(made.columns(data.bounded(preset.horizon)))
         self._ridge = ridge(made.module, made.penalties, 1.0 / preset.normaliser)
         self._steps = count()  # never repeats, also when a round does
 
