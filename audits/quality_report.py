@@ -1,20 +1,15 @@
 """The data quality report as a page: the local one for the hospital's data manager, and the one to hand over.
 
-One self-contained HTML page each: no script, no external file, a content policy that allows nothing but its style
-sheet. Names of columns and files come from outside: everything is escaped, made printable, and never a formula.
+Names of columns and files come from outside: everything is escaped, made printable, and never a formula.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from audits.page import page
 from harmonize.reporting.disclosure import HANDLING, K, Shareable
 from harmonize.reporting.issues import CODES, Check
 from harmonize.reporting.quality import Finding, Quality, VariableQuality
@@ -151,37 +146,19 @@ def _percent(part: float, total: float) -> str:
 
 
 def _render(template: str, **values: object) -> str:
-    folder = resources.files("audits") / "templates"
-    css = "".join((folder / name).read_text("utf-8") for name in ("report.css", "quality.css"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-            # Our own files from the package, the one thing that must not be escaped.
-            css=Markup(css),  # noqa: S704
-            kinds=CODES,
-            **values,
-        )
+    return page(
+        template,
+        filters={
+            "shown": shown,
+            "num": _number,
+            "lead": lambda text: text.split(";")[0],
+            "upper_first": _upper_first,
+            "places": _places,
+        },
+        sheets=("report.css", "quality.css"),
+        bar=_bar,
+        states_bar=_states_bar,
+        percent=_percent,
+        kinds=CODES,
+        **values,
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("audits", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "shown": shown,
-        "num": _number,
-        "lead": lambda text: text.split(";")[0],
-        "upper_first": _upper_first,
-        "places": _places,
-    }
-    environment.globals |= {"bar": _bar, "states_bar": _states_bar, "percent": _percent}
-    return environment

@@ -1,23 +1,15 @@
-"""The report for a site's data protection officer: one self-contained HTML page, and the same data as JSON.
-
-No script, no external file, and a content policy that allows nothing but the one style sheet in the page (by
-its hash). Every value passes Jinja's autoescape; only our own style sheet is inserted as it is.
-"""
+"""The report for a site's data protection officer: one self-contained HTML page, and the same data as JSON."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-from importlib import resources
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from audits import report_text
 from audits.errors import MisuseError
 from audits.membership import LocalEvidence
+from audits.page import number, page, scientific
 from audits.report_data import LocalFindings, ReportData, meaning
 
 __all__ = ["local_findings", "render_html", "to_json"]
@@ -33,23 +25,6 @@ def _epsilon(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "not bounded"
     return f"{value:.2f}" if value < 100.0 else f"{value:.0f}"
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value) or abs(value) >= 1e15:
-        return "unbounded"
-    if value == 0.0:
-        return "0"
-    if abs(value) < 1e-3:
-        return _scientific(value)
-    return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 100.0 else f"{value:.0f}"
-
-
-def _scientific(value: float) -> str:
-    mantissa, exponent = f"{value:.1e}".split("e")
-    power = "10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    mantissa = mantissa.removesuffix(".0")
-    return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
 def _p_value(value: float) -> str:
@@ -106,33 +81,22 @@ def render_html(data: ReportData) -> str:
         raise MisuseError("a report needs the claim about training patients and the three views of it")
     claim = claims[0]
     ceiling = claim.ceiling()
-    css = (resources.files("audits") / "templates" / "report.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("audits", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "pct": _percent,
-        "eps": _epsilon,
-        "num": _number,
-        "sci": _scientific,
-        "pvalue": _p_value,
-        "px": lambda value: f"{value:.1f}",
-        "clip": _clip,
-        "lower_first": _lower_first,
-        "ceiling": ceiling.tpr,
-    }
     limits = {reason.rule: reason.limit for reason in data.verdict.reasons}
-    return environment.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
+        filters={
+            "pct": _percent,
+            "eps": _epsilon,
+            "num": number,
+            "sci": scientific,
+            "pvalue": _p_value,
+            "px": lambda value: f"{value:.1f}",
+            "clip": _clip,
+            "lower_first": _lower_first,
+            "ceiling": ceiling.tpr,
+        },
         d=data,
         claim=claim,
-        csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        # Our own file from the package, the one thing that must not be escaped.
-        css=Markup(css),  # noqa: S704
         handling=report_text.handling(data),
         meaning=meaning(data.training_views),
         gaussian=claim.mu is not None,

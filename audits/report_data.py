@@ -22,6 +22,7 @@ __all__ = [
     "Accounting",
     "CertificateNote",
     "Coalition",
+    "ColumnGroup",
     "EpsilonView",
     "LocalFindings",
     "MeaningRow",
@@ -39,6 +40,21 @@ SCHEMA = "haemfed/dpo-report/v2"
 
 
 @dataclass(frozen=True)
+class ColumnGroup:
+    """The columns of one examination that a study reads of each patient.
+
+    Attributes:
+        modality: e.g. "clinical", "mutations", or the name of a vector.
+        count: numbers of each patient.
+        names: of the columns; a vector has one entry for all of its numbers.
+    """
+
+    modality: str
+    count: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """The study as its document declares it.
 
@@ -48,6 +64,7 @@ class Study:
         purpose: purpose of the processing, as declared.
         legal_basis: as declared by the site; "not declared" if empty.
         profile: name and digest of the harmonisation profile.
+        columns: what is read of each patient beside the outcome.
         model: kind of model and preset.
         artefact: file name of the released model.
         artefact_sha256: its digest, hex.
@@ -66,6 +83,7 @@ class Study:
     purpose: str
     legal_basis: str
     profile: str
+    columns: tuple[ColumnGroup, ...]
     model: str
     artefact: str
     artefact_sha256: str

@@ -5,15 +5,11 @@ There is no verdict and no certificate of such a run, because there is no claim 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from importlib import resources
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from audits.page import number, page
 from audits.report_data import LocalFindings, ReleasedScore, SignatureLine, Study
 
 __all__ = ["ExactSums", "UnprotectedReport", "render_html", "to_json"]
@@ -84,22 +80,7 @@ class UnprotectedReport:
 
 def render_html(data: UnprotectedReport) -> str:
     """Lay the report out as one HTML page; the same data give the same bytes."""
-    css = (resources.files("audits") / "templates" / "report.css").read_text("utf-8")
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("audits", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("unprotected.html.j2").render(
-        d=data,
-        meaning=MEANING,
-        csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        # Our own file from the package, the one thing that must not be escaped.
-        css=Markup(css),  # noqa: S704
-    )
+    return page("unprotected.html.j2", filters={"num": number}, d=data, meaning=MEANING)
 
 
 def to_json(data: UnprotectedReport) -> bytes:

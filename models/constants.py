@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Self, cast
@@ -18,6 +19,21 @@ class Constants:
 
     Its own checks of ranges run when it is made, so also when it is read.
     """
+
+    name: str
+
+    def require(self, problems: Mapping[str, bool]) -> None:
+        """Refuse numbers that are not finite, and the first of the problems that is there.
+
+        Raises:
+            ConfigError: names the constants and the problem.
+        """
+        found = [getattr(self, f.name) for f in fields(cast("Any", self))]
+        numbers = [v for value in found for v in (value if isinstance(value, tuple) else (value,))]
+        finite = all(math.isfinite(v) for v in numbers if isinstance(v, float))
+        for problem, present in {"every number must be finite": not finite, **problems}.items():
+            if present:
+                raise ConfigError(f"{type(self).__name__.lower()} {self.name!r}: {problem}")
 
     def to_json(self) -> dict[str, object]:
         """All fields as JSON values, for the study."""
@@ -68,9 +84,16 @@ def _typed(name: str, kind: str, value: object) -> object:
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return _real(name, value)
     if kind == "tuple[float, ...]" and numbers and isinstance(value, list | tuple):
-        return tuple(float(v) for v in value)
+        return tuple(_real(name, v) for v in value)
     if kind == "tuple[int, ...]" and isinstance(value, list | tuple) and all(type(v) is int for v in value):
         return tuple(value)
     raise ConfigError(f"field {name!r} must be of type {kind}")
+
+
+def _real(name: str, value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number of JSON may have any number of digits
+        raise ConfigError(f"field {name!r} holds a number that is too large") from error

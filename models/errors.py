@@ -5,6 +5,7 @@ ModelsError
 │   └── NotPerPatient a loss that is not a sum over patients was offered for private training (also TypeError)
 ├── ConfigError       the study or the operator asked for something impossible; the message names a way out
 └── ArtefactError     a model file that we will not open
+    └── OtherKind     one of ours, whose model is of another kind than the one asked for
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class ConfigError(ModelsError):
 
 class ArtefactError(ModelsError):
     """A model file is damaged, too large, of an unknown format or not ours."""
+
+
+class OtherKind(ArtefactError):  # noqa: N818 - reads as a sentence at the raise
+    """A model file of ours, of another kind than the one asked for; the message says which commands take it."""

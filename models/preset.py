@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 from models.constants import Constants
-from models.errors import ConfigError
+from models.descent import out_of_range
 from models.networks import MOST_MEMBERS, Ensemble, FusedBlocks, Hazards, LatentWeibull, Network
 
-__all__ = ["LEARNERS", "UPDATES", "Preset"]
+__all__ = ["LEARNERS", "Preset"]
 
-UPDATES: Final = ("sgd-momentum", "adam")
 LEARNERS: Final = ("cox", "deepsurv", "savae", "fusion")
 
 
@@ -91,27 +89,10 @@ class Preset(Constants):
 
     def __post_init__(self) -> None:
         """Check the ranges once, where the numbers enter."""
-        reals: tuple[float, ...] = (
-            self.clip,
-            self.learning_rate,
-            self.momentum,
-            self.averaging,
-            self.normaliser,
-        )
-        reals += (self.initial_log_hazard, self.breslow_bound, self.breslow_pseudo_events)
-        reals += (self.time_weight, self.kl_weight, self.linear_penalty, self.hidden_penalty)
-        numbers = (*reals, *self.grid, *self.calibration_times, *self.risk_edges)
         problems = {
-            "every number must be finite": not all(math.isfinite(v) for v in numbers),
-            "steps must be 1 … 1000 and uploads at least 1.1 times as many": not 1 <= self.steps <= 1000
-            or 10 * self.uploads < 11 * self.steps,
-            f"update must be one of {', '.join(UPDATES)}": self.update not in UPDATES,
-            "clip, learning_rate and normaliser must be positive, breslow_bound above 1": min(
-                self.clip, self.learning_rate, self.normaliser, self.breslow_bound - 1
-            )
-            <= 0,
-            "momentum must be in [0, 1), averaging and breslow_pseudo_events at least 0": not 0 <= self.momentum < 1
-            or min(self.averaging, self.breslow_pseudo_events) < 0,
+            **out_of_range(self, most=1000),
+            "breslow_bound must be above 1 and breslow_pseudo_events at least 0": self.breslow_bound <= 1
+            or self.breslow_pseudo_events < 0,
             "grid must start at 0 and increase": len(self.grid) < 2 or self.grid[0] != 0 or not _rises(self.grid),
             "calibration_times must increase inside the horizon": not self.calibration_times
             or not _rises((0.0, *self.calibration_times))
@@ -122,10 +103,7 @@ class Preset(Constants):
             'learner "cox" has no hidden layer, "savae" at least one': self.hidden
             != {"cox": (), "savae": self.hidden or (1,)}.get(self.learner, self.hidden),
         }
-        problems |= self._problems_of_kind()
-        for problem, present in problems.items():
-            if present:
-                raise ConfigError(f"preset {self.name!r}: {problem}")
+        self.require(problems | self._problems_of_kind())
 
     def _problems_of_kind(self) -> dict[str, bool]:
         """What only some kinds of network have; at rest elsewhere, so that a preset says nothing that is not used."""

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from models.diseases import DISEASES
 from models.errors import ConfigError
-from models.preset import LEARNERS, UPDATES, Preset
+from models.preset import LEARNERS, Preset
 
-__all__ = ["LEARNERS", "PRESETS", "UPDATES", "VARIANTS", "Preset", "preset"]
+__all__ = ["LEARNERS", "PRESETS", "VARIANTS", "Preset", "preset"]
 
 VARIANTS: Final = ("private", "open")
 

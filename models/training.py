@@ -12,7 +12,6 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from dp.queries import Query, SecureSum
 from dp.sampling import FULL_BATCH, Sampler
 from models.data import SurvivalData
 from models.deepsurv import flat, pour
+from models.descent import Descent
 from models.errors import MisuseError
 from models.learners import trainable
 from models.losses import PerPatientLoss
@@ -76,50 +76,6 @@ def initial_weights(preset: Preset, features: int, seed: bytes) -> bytes:
         values = network.start(name, shape, seed + name.encode(), preset.initial_log_hazard)
         parts.append(values.astype("<f8").tobytes())
     return b"".join(parts)
-
-
-class Descent(Protocol):
-    """Public constants of a training by gradient descent; see `models.presets.Preset` for each."""
-
-    @property
-    def steps(self) -> int:
-        """T, completed sums that training wants."""
-        ...
-
-    @property
-    def uploads(self) -> int:
-        """U ≥ T, uploads that a site may make."""
-        ...
-
-    @property
-    def clip(self) -> float:
-        """C, L2 bound of one patient's gradient."""
-        ...
-
-    @property
-    def update(self) -> str:
-        """Rule of the public update."""
-        ...
-
-    @property
-    def learning_rate(self) -> float:
-        """Its step size."""
-        ...
-
-    @property
-    def momentum(self) -> float:
-        """Of "sgd-momentum"."""
-        ...
-
-    @property
-    def averaging(self) -> float:
-        """η of the polynomial-decay average."""
-        ...
-
-    @property
-    def normaliser(self) -> float:
-        """Public constant that divides the noisy sum."""
-        ...
 
 
 def fit(

@@ -177,14 +177,14 @@ def _learning(
         raise StudyInvalid(f"a generator ({learner}) learns what is missing as it is: leave imputation out")
     if terms.sampling_probability != 1:
         raise StudyInvalid(f"a generator ({learner}) reads all patients in every sum: leave sampling out")
-    spec = _probe(learner, settings.sized(terms.declared_patients), profile, terms.patient_cap, seed)
+    settings, dictionary = settings.sized(terms.declared_patients), plans.dictionary_of(profile)
+    spec = GeneratorSpec.draft(learner, settings, dictionary, seed, _unpriced(settings), terms.patient_cap)
     return Learning(spec.to_json(), features, base64.b64encode(spec.weights).decode(), imputation)
 
 
-def _probe(learner: str, settings: Settings, profile: Profile, patient_cap: int, seed: bytes) -> GeneratorSpec:
-    """A generator's spec before its stages have noise."""
-    multipliers = dict.fromkeys(settings.shares, WITHOUT_NOISE)
-    return GeneratorSpec.draft(learner, settings, plans.dictionary_of(profile), seed, multipliers, patient_cap)
+def _unpriced(settings: Settings) -> dict[str, float]:
+    """Multipliers of a generator whose stages have no noise yet."""
+    return dict.fromkeys(settings.shares, WITHOUT_NOISE)
 
 
 def _with_stages(study: Study, profile: Profile, terms: Terms) -> Study:
@@ -220,7 +220,9 @@ def _asked(
         learner, settings = settings_of(study.learning.preset)
         if terms.evaluate is not None:
             raise StudyInvalid(f"a generator ({learner}) reads no hold-out patients: leave evaluate out")
-        queries = _probe(learner, settings, profile, terms.patient_cap, b"").schedule()
+        dictionary, multipliers = plans.dictionary_of(profile), _unpriced(settings)
+        spec = GeneratorSpec(learner, settings, dictionary, study.weights, multipliers, terms.patient_cap)
+        queries = spec.schedule()
         # A sum that is lost costs the generator what follows from it: each kind may be uploaded once more.
         steps = Counter(query.kind for query in queries)
         spare = {kind: count + max(1, count // 10) for kind, count in steps.items()}

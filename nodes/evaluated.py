@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from audits import report_data as data
 from nodes.protocol import measured
 from nodes.results import Released
 from nodes.study import Study
+from secagg.manifest import Noise
 
 __all__ = ["scores"]
 
 _INTERVAL = "95 % interval: sampling of patients and the noise of the release"
+_EXACT = "95 % interval: sampling of patients"
+_DROWNED = "not resolved: too few patients for this noise"
+_FEW = "not resolved: too few patients"
 _LOST = "not released: its only upload was lost"
 _SCORES: Mapping[str, tuple[str, str, str]] = {
     "auc": ("auc", "AUC at {} days", _INTERVAL),
@@ -37,27 +42,35 @@ def scores(study: Study, released: Released) -> tuple[data.ReleasedScore, ...]:
     """
     if not released.evaluation:
         return ()
+    exact = study.privacy.noise is Noise.NONE
+    return tuple(_without_noise(line) if exact else line for line in _lines(study, released))
+
+
+def _lines(study: Study, released: Released) -> Iterator[data.ReleasedScore]:
     asked = measured(study)
-    lines: list[data.ReleasedScore] = []
     if "concordance" in asked:
-        lines.append(_line("C-index (within hospitals)", released.evaluation.get("concordance"), _INTERVAL))
+        yield _line("C-index (within hospitals)", released.evaluation.get("concordance"), _INTERVAL)
     if "calibration" in asked:
-        lines += _risks(released.evaluation.get("calibration"))
+        yield from _risks(released.evaluation.get("calibration"))
     given = released.evaluation.get("scores")
     found: Mapping[str, Any] = given if isinstance(given, dict) else {}
     for name, (measure, title, note) in _SCORES.items():
         mine = [each for each in found if each.rstrip("0123456789").rstrip("_") == name]
-        lines += [_line(title.format(each.removeprefix(name).lstrip("_")), found[each], note) for each in mine]
+        for each in mine:
+            yield _line(title.format(each.removeprefix(name).lstrip("_")), found[each], note)
         if not mine and measure in asked and name != "calibration_slope":
-            lines.append(_line(title.replace(" at {} days", "").replace(" before {} days", ""), None, _LOST))
-    return tuple(lines)
+            yield _line(title.replace(" at {} days", "").replace(" before {} days", ""), None, _LOST)
+
+
+def _without_noise(line: data.ReleasedScore) -> data.ReleasedScore:
+    return replace(line, note=line.note.replace(_INTERVAL, _EXACT).replace(_DROWNED, _FEW))
 
 
 def _line(name: str, score: object, note: str) -> data.ReleasedScore:
     if not isinstance(score, dict):
         return data.ReleasedScore(name, None, None, None, _LOST)
     if score["estimate"] is None:
-        return data.ReleasedScore(name, None, None, None, "not resolved: too few patients for this noise")
+        return data.ReleasedScore(name, None, None, None, _DROWNED)
     return data.ReleasedScore(name, score["estimate"], score["low"], score["high"], note)
 
 

@@ -8,6 +8,7 @@ For every ε the study's own training runs on freshly drawn patients, several ti
 | noise of every site     | all hospitals, each adds the whole noise its own patients need, sums are added  |
 | pooled, without privacy | everybody's patients in one place, no clipping, no noise                        |
 | hospital alone          | one hospital's patients, no privacy needed because nothing leaves               |
+| fedavg, fedprox         | if asked: all hospitals, noise in each of their local steps, changes are added  |
 
 Each model is scored by its exact C-index on the same new patients. Nothing here reads a hospital's data, so nothing is
 charged; and nothing here is evidence: the patients are invented (`models.simulation`), or drawn from a public table.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,20 +28,21 @@ from dp.budget import epsilon_of
 from dp.calibration import split_budget
 from dp.central import CentralSum, UnprotectedSum
 from dp.queries import SecureSum
+from models.algorithms.local import step_multiplier
+from models.algorithms.protection import UPDATE
 from models.data import SurvivalData, joined
 from models.metrics import harrell_c
 from models.plan import Spec
 from models.predict import SurvivalModel
 from models.presets import Preset
 from models.training import fit, initial_weights
-from nodes.errors import ConfigError
+from nodes.planning_asked import LARGEST, Asked
+from nodes.planning_rounds import Averaged
 from nodes.planning_source import Patients
-from nodes.protocol import MINIMUM_MEMBERS, SPARE_UPLOADS, TRAINING_SHARES, Terms, collusion_bound
-from secagg.errors import SecaggError
-from secagg.manifest import Manifest, Member, Mode
+from nodes.protocol import SPARE_UPLOADS, TRAINING_SHARES
 from secagg.masks import Keystream
 
-__all__ = ["LEFT_OUT", "Asked", "Plan", "Range", "Row", "View", "plan", "views"]
+__all__ = ["LEFT_OUT", "Asked", "Averages", "Plan", "Range", "Row", "View", "plan", "views"]
 
 LEFT_OUT: Final = (
     "hospitals that differ in more than size: other treatments, laboratories, ages or codes",
@@ -54,13 +56,8 @@ LEFT_OUT: Final = (
 """What the numbers of a plan do not contain."""
 
 _SECOND_DELTA: Final = 1e-6
-_TRAINING_SHARE: Final = 0.8  # one patient in five is held out
 _TEST: Final = 1000
 _UNCLIPPED: Final = 1000.0
-_MOST_SITES: Final = 64
-_LARGEST: Final = Terms.patient_cap
-_FEWEST_RUNS, _MOST_RUNS = 3, 20
-_WORK: Final = 100_000  # patients × models in training: about half a minute on one core
 
 
 @dataclass(frozen=True)
@@ -84,94 +81,6 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The federation that somebody has in mind; public numbers, all typed in by a person.
-
-    Args:
-        sizes: patients of each hospital, as declared, held-out ones included.
-        epsilons: total ε of one training patient to compare, add-or-remove-one, against the coordinator and c sites.
-        preset: model and training constants.
-        delta: δ of every ε.
-        collusion: c; None for the rule of `haemfed study draft`.
-        mode: A or B.
-        seed: decides everything that is drawn.
-        runs: repetitions; None for as many as half a minute allows.
-
-    Raises:
-        ConfigError: a number outside its range; names it and the way out.
-    """
-
-    sizes: tuple[int, ...]
-    epsilons: tuple[float, ...]
-    preset: Preset
-    delta: float = 1e-5
-    collusion: int | None = None
-    mode: Mode = Mode.A
-    seed: int = 0
-    runs: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check what a person typed, before anything runs."""
-        if not MINIMUM_MEMBERS <= len(self.sizes) <= _MOST_SITES:
-            raise ConfigError(f"{len(self.sizes)} hospitals: a plan is for {MINIMUM_MEMBERS} to {_MOST_SITES} of them")
-        for size in self.sizes:
-            if not 5 <= size <= _LARGEST:
-                raise ConfigError(f"a hospital of {size} patients: declare 5 to {_LARGEST}, the study's patient cap")
-        if not 1 <= len(self.epsilons) <= 12 or len(set(self.epsilons)) != len(self.epsilons):
-            raise ConfigError("give 1 to 12 different values of epsilon")
-        for epsilon in self.epsilons:
-            if not 0.01 <= epsilon <= 100:
-                raise ConfigError(f"epsilon {epsilon:g} is not in 0.01 to 100; common values are 0.5 to 8")
-        if not 1e-12 <= self.delta <= 1e-3:
-            raise ConfigError(f"delta {self.delta:g} is not in 1e-12 to 0.001; 1e-5 is usual")
-        if self.runs is not None and not 2 <= self.runs <= 200:
-            raise ConfigError(f"{self.runs} runs: give 2 to 200")
-        if self.seed < 0:
-            raise ConfigError("the seed is a whole number, 0 or more")
-        _ = self.honest
-
-    @property
-    def uncounted(self) -> int:
-        """c: colluding sites that the noise allows for."""
-        return collusion_bound(len(self.sizes)) if self.collusion is None else self.collusion
-
-    @property
-    def honest(self) -> int:
-        """Noise shares that no opened sum lacks, h; from the rules of the protocol itself."""
-        n, c = len(self.sizes), self.uncounted
-        members = tuple(Member(i, f"hospital-{i}", hashlib.sha256(b"%d" % i).digest()) for i in range(1, n + 1))
-        try:
-            frame = Manifest(
-                run_id=bytes(32),
-                study_digest=bytes(32),
-                members=members,
-                collusion=c,
-                minimum_roster=n,
-                roster_changes=0,
-                max_rounds=self.preset.uploads + 1,
-                mode=self.mode,
-            )
-        except SecaggError as error:
-            raise ConfigError(f"{n} hospitals of which {c} may collude: {error}") from error
-        return frame.honest(n)
-
-    @property
-    def training(self) -> tuple[int, ...]:
-        """Patients of each hospital that train."""
-        return tuple(round(_TRAINING_SHARE * size) for size in self.sizes)
-
-    @property
-    def repetitions(self) -> int:
-        """How often everything is repeated: a function of what was asked, never of the clock."""
-        if self.runs is not None:
-            return self.runs
-        # A small cohort costs a model nearly as much as one block of patients.
-        whole, alone = max(sum(self.training), 1024), sum(max(size, 1024) for size in set(self.training))
-        work = (2 * len(self.epsilons) + 1) * whole + alone
-        return max(_FEWEST_RUNS, min(_MOST_RUNS, _WORK // work))
-
-
-@dataclass(frozen=True)
 class View:
     """The same uploads as one adversary sees them.
 
@@ -189,6 +98,23 @@ class View:
 
 
 @dataclass(frozen=True)
+class Averages:
+    """What is expected of FedAvg or FedProx at the same ε.
+
+    Args:
+        scores: C-index.
+        multipliers: noise multiplier that an upload of each kind is charged with.
+        step: noise multiplier of each local step, √E times that of the upload.
+        views: ε of its uploads; one against everybody, because each hospital adds its whole noise.
+    """
+
+    scores: Range
+    multipliers: dict[str, float]
+    step: float
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
 class Row:
     """What is expected at one ε.
 
@@ -198,6 +124,7 @@ class Row:
         federation: C-index with noise shares inside the sum.
         site_noise: C-index if every site adds the whole noise.
         views: the same ε against others.
+        averages: of the rounds, if they were asked for.
     """
 
     epsilon: float
@@ -205,6 +132,7 @@ class Row:
     federation: Range
     site_noise: Range
     views: tuple[View, ...]
+    averages: Averages | None = None
 
 
 @dataclass(frozen=True)
@@ -250,12 +178,13 @@ class Plan:
                     "noise_of_every_site": vars(row.site_noise),
                     "against": [vars(view) for view in row.views],
                 }
+                | ({} if row.averages is None else {"algorithm": _averages_json(row.averages)})
                 for row in self.rows
             ],
             "pooled_without_privacy": vars(self.pooled),
             "alone_without_privacy": [{"patients": size, **vars(found)} for size, found in self.alone],
             "left_out": list(LEFT_OUT),
-        }
+        } | ({} if self.asked.averaged is None else {"algorithm": self.asked.averaged.to_json()})
 
 
 def plan(asked: Asked, patients: Patients, tell: Callable[[int, int], None] | None = None) -> Plan:
@@ -274,7 +203,8 @@ def plan(asked: Asked, patients: Patients, tell: Callable[[int, int], None] | No
     """
     runs, different = asked.repetitions, sorted(set(asked.sizes), reverse=True)
     scores: dict[tuple[str, float], list[float]] = {}
-    total = runs * (2 * len(asked.epsilons) + 1 + len(different))
+    arms_of_one = 2 if asked.averaged is None else 3
+    total = runs * (arms_of_one * len(asked.epsilons) + 1 + len(different))
     for run in range(runs):
         arms = _Arms(asked, patients, run)
         for key, score in arms.scores(different):
@@ -292,6 +222,7 @@ def plan(asked: Asked, patients: Patients, tell: Callable[[int, int], None] | No
                 Range.of(scores["federation", epsilon]),
                 Range.of(scores["site noise", epsilon]),
                 views(asked, epsilon),
+                None if asked.averaged is None else _averages(asked, asked.averaged, epsilon, scores),
             )
             for epsilon in asked.epsilons
         ),
@@ -302,8 +233,7 @@ def plan(asked: Asked, patients: Patients, tell: Callable[[int, int], None] | No
 
 def views(asked: Asked, epsilon: float) -> tuple[View, ...]:
     """State ε of one training patient against everybody whom a data protection officer asks about."""
-    multipliers = _multipliers(asked, epsilon)
-    mu = math.sqrt(sum(uploads / multipliers[kind] ** 2 for kind, (_, uploads) in _shares(asked.preset).items()))
+    mu = _mu(_multipliers(asked, epsilon), _shares(asked.preset))
     c, h, n = asked.uncounted, asked.honest, len(asked.sizes)
     seen = (
         (f"the coordinator and {c} {'hospital' if c == 1 else 'hospitals'}, together", mu),
@@ -311,10 +241,35 @@ def views(asked: Asked, epsilon: float) -> tuple[View, ...]:
         (f"everyone else together ({n - 1} hospitals and the coordinator)", mu * math.sqrt(h)),
         (f"the coordinator and {c}, replacing a patient by another", 2 * mu),
     )
-    return tuple(
-        View(who, value, epsilon_of(value * value, asked.delta), epsilon_of(value * value, _SECOND_DELTA))
-        for who, value in seen
+    return tuple(_view(who, value, asked.delta) for who, value in seen)
+
+
+def _view(who: str, mu: float, delta: float) -> View:
+    return View(who, mu, epsilon_of(mu * mu, delta), epsilon_of(mu * mu, _SECOND_DELTA))
+
+
+def _averages(
+    asked: Asked, averaged: Averaged, epsilon: float, scores: Mapping[tuple[str, float], Sequence[float]]
+) -> Averages:
+    found = _multipliers_of(averaged, asked, epsilon)
+    mu = _mu(found, _shares(averaged.preset, UPDATE))
+    everybody = f"everybody else together ({len(asked.sizes) - 1} hospitals and the coordinator)"
+    seen = ((everybody, mu), ("the same, replacing a patient by another", 2 * mu))
+    return Averages(
+        Range.of(scores["averaged", epsilon]),
+        found,
+        step_multiplier(found[UPDATE], averaged.averaging.local_steps),
+        tuple(_view(who, value, asked.delta) for who, value in seen),
     )
+
+
+def _averages_json(found: Averages) -> dict[str, object]:
+    return {
+        "federation": vars(found.scores),
+        "noise_multipliers": found.multipliers,
+        "noise_multiplier_of_a_local_step": found.step,
+        "against": [vars(view) for view in found.views],
+    }
 
 
 class _Arms:
@@ -340,6 +295,8 @@ class _Arms:
             # Two shares on the lattice of two honest sites are one site's whole noise.
             whole = CentralSum(self._stream("site noise", epsilon), roster_size=n, collusion=n - 2, shares=2 * n)
             yield ("site noise", epsilon), self._private(epsilon, whole)
+            if self._asked.averaged is not None:
+                yield ("averaged", epsilon), self._averaged(self._asked.averaged, epsilon)
 
     def _private(self, epsilon: float, secure_sum: SecureSum) -> float:
         return self._score(
@@ -354,11 +311,28 @@ class _Arms:
         return self._score(preset, data, UnprotectedSum(), {"gradient": 1.0})
 
     def _score(self, preset: Preset, data: SurvivalData, secure_sum: SecureSum, multipliers: dict[str, float]) -> float:
-        weights = initial_weights(preset, len(self._names), b"haemfed plan %d" % self._run)
-        spec = Spec(preset, self._names, weights, multipliers, patient_cap=_LARGEST)
+        weights = self._weights(preset)
+        spec = Spec(preset, self._names, weights, multipliers, patient_cap=LARGEST)
         bounded = data.bounded(preset.horizon)
         trained = fit(preset, len(self._names), weights, bounded, secure_sum, lambda t: spec.query("gradient", t))
-        model = SurvivalModel.as_trained(self._names, preset.network, preset.grid, trained.params)
+        return self._harrell(preset, trained.params)
+
+    def _averaged(self, averaged: Averaged, epsilon: float) -> float:
+        preset = averaged.preset
+        params = averaged.train(
+            len(self._names),
+            self._weights(preset),
+            [part.bounded(preset.horizon) for part in self._parts],
+            _multipliers_of(averaged, self._asked, epsilon)[UPDATE],
+            lambda place: self._stream(f"local noise {place}", epsilon),
+        )
+        return self._harrell(preset, params)
+
+    def _weights(self, preset: Preset) -> bytes:
+        return initial_weights(preset, len(self._names), b"haemfed plan %d" % self._run)
+
+    def _harrell(self, preset: Preset, params: bytes) -> float:
+        model = SurvivalModel.as_trained(self._names, preset.network, preset.grid, params)
         return harrell_c(model.risk(self._test.x, self._test.observed), self._test)
 
     def _stream(self, arm: str, epsilon: float) -> Keystream:
@@ -367,13 +341,24 @@ class _Arms:
         return Keystream(hashlib.sha256(about.encode()).digest())
 
 
-def _shares(preset: Preset) -> dict[str, tuple[float, int]]:
-    """Kind of release → (share of μ², uploads), as `haemfed study draft` declares them."""
+def _shares(preset: Preset, training: str = "gradient") -> dict[str, tuple[float, int]]:
+    """Kind of release → (share of μ², uploads), as `haemfed study draft` declares them; `training` is the trainer's."""
     return {
-        kind: (share, preset.uploads if kind == "gradient" else 1 + SPARE_UPLOADS.get(kind, 0))
+        training if kind == "gradient" else kind: (
+            share,
+            preset.uploads if kind == "gradient" else 1 + SPARE_UPLOADS.get(kind, 0),
+        )
         for kind, share in TRAINING_SHARES.items()
     }
 
 
+def _mu(multipliers: Mapping[str, float], shares: Mapping[str, tuple[float, int]]) -> float:
+    return math.sqrt(sum(uploads / multipliers[kind] ** 2 for kind, (_, uploads) in shares.items()))
+
+
 def _multipliers(asked: Asked, epsilon: float) -> dict[str, float]:
     return split_budget(epsilon, asked.delta, _shares(asked.preset))
+
+
+def _multipliers_of(averaged: Averaged, asked: Asked, epsilon: float) -> dict[str, float]:
+    return split_budget(epsilon, asked.delta, _shares(averaged.preset, UPDATE))

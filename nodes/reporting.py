@@ -19,11 +19,13 @@ from dp.budget import BudgetKind
 from dp.entries import Plain
 from dp.events import UNIT_BITS
 from dp.queries import Account
+from harmonize.modalities import listed
 from models.generators.file import StoredGenerator
 from models.predict import SurvivalModel
-from nodes import files, plans
+from nodes import columns, files, plans
 from nodes.accounts import Accounts, of
 from nodes.auditing import SelfCheck, releasable
+from nodes.cohort import study_profile
 from nodes.config import SiteConfig
 from nodes.daemon import LOCAL
 from nodes.enrolment import load_identity
@@ -142,7 +144,7 @@ def report_without_noise(config: SiteConfig, study: Study, *, now: dt.datetime) 
     """Write the report on a finished run without noise; there is no certificate of it.
 
     Raises:
-        NodeError: a file is missing or damaged.
+        NodeError: a file is missing or damaged, or this version ships another profile than the study names.
     """
     places = Places(config.paths)
     folder = places.run(study.run_id)
@@ -249,6 +251,7 @@ def _study(study: Study, released: Released, artefact: bytes, uploads: int) -> d
         purpose=study.purpose,
         legal_basis="",
         profile=f"{study.profile}, digest {study.profile_digest[:16]}",
+        columns=_columns(study),
         model=plans.title(study),
         artefact=MODEL,
         artefact_sha256=hashlib.sha256(artefact).hexdigest(),
@@ -260,6 +263,15 @@ def _study(study: Study, released: Released, artefact: bytes, uploads: int) -> d
         steps_completed=released.completed.get(stage.kind, 0),
         uploads_reserved=stage.uploads,
         uploads=uploads,
+    )
+
+
+def _columns(study: Study) -> tuple[data.ColumnGroup, ...]:
+    """What the study reads, by examination; a vector has one name for all its numbers."""
+    found = columns.named(study_profile(study), study.learning.features)
+    return tuple(
+        data.ColumnGroup(each.name, len(each.columns), (listed(each.columns),) if each.vector else each.columns)
+        for each in found.modalities
     )
 
 

@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 import rfc8785
 
-from models.errors import ArtefactError
+from models.errors import OtherKind
 from nodes import files
 from nodes.errors import ConfigError, Sealed
 
@@ -114,11 +114,8 @@ def opened(path: Path, data: bytes) -> Opened:
 
     try:
         digest = artefact.from_bytes(data)[0].digest
-    except ArtefactError as error:
-        try:
-            digest = file.from_bytes(data)[0].digest
-        except ArtefactError:
-            raise error from None
+    except OtherKind:
+        digest = file.from_bytes(data)[0].digest
     return Opened(path, hashlib.sha256(data).hexdigest(), digest)
 
 

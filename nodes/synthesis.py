@@ -15,7 +15,7 @@ import models.errors
 from harmonize import synthetic
 from harmonize.profile import Profile
 from models.cards import profile_of, protection
-from models.container import read
+from models.container import contents, read
 from models.data import Bool, SurvivalData
 from models.generators import file
 from models.generators.generator import LARGEST, sample
@@ -147,10 +147,16 @@ def export(source: Path, form: Form, target: Path) -> int:
     A CSV has `SIDECAR` beside it; a Bundle carries its origin in `meta`.
 
     Raises:
-        DataProblem: no canonical table, or one of real patients: `haemfed harmonize export` is for those.
+        DataProblem: no canonical table (of a model file, says what that holds), or one of real patients:
+            `haemfed harmonize export` is for those.
         StorageProblem: the folder exists, or cannot be written.
     """
-    name = profile_name(source)
+    try:
+        name = profile_name(source)
+    except DataProblem as error:
+        if held := contents(read(source)):
+            raise DataProblem(f"{source.name}: no table but {held}") from error
+        raise
 
     def origin(found: Mapping[str, Any] | None) -> Mapping[str, bytes]:
         if found is None:

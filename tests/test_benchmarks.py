@@ -6,6 +6,7 @@ import random
 import subprocess
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import pytest
 
 from benchmarks import calibrate, report, timing
 from benchmarks.report import Row
-from benchmarks.secagg import flower_process, run
+from benchmarks.secagg import flower_process, parties, run
+from benchmarks.secagg.assembly import Assembly
+from benchmarks.secagg.contributions import Narrow, Wide
 from benchmarks.secagg.fuzz_site import Recorder
 from benchmarks.secagg.meddler import Meddler
 from secagg import masks
+from secagg.messages import Step
 
 
 @pytest.mark.parametrize(
@@ -114,6 +118,26 @@ def used(recorder: Recorder, member: int, key: bytes, vector: list[int]) -> None
     masks.expand(key, 3)  # not under our eyes
     masks.pad(3, add=(key,), subtract=(), backend=recorder.backend(member))
     assert recorder.bind(member, np.array(vector)) == 1
+
+
+@pytest.mark.parametrize(("contribution", "bits"), [(Wide, 64), (Narrow, 16)])
+def test_an_assembly_compares_every_sum_with_plain_integers(contribution: Any, bits: int) -> None:
+    assembly = Assembly(parties.manifest(4, bits=bits), contribution(50, masks.CTR), masks.CTR)
+    assembly.set_up()
+    turns = assembly.turns()
+    for _ in range(9):  # two rounds of four uploads, and the first of a third
+        next(turns)
+    assert (len(assembly.sums), len(assembly.costs.accept)) == (2, 8)
+
+    upload = assembly._upload
+
+    def told_another(member: int, step: Step) -> Any:
+        sent, coordinates = upload(member, step)
+        return sent, coordinates + (member == 4)
+
+    assembly._upload = told_another  # type: ignore[method-assign]
+    with pytest.raises(AssertionError, match="plain integers"):
+        deque(islice(turns, 4), maxlen=0)
 
 
 def test_the_recorder_sees_a_key_that_serves_twice() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import cohorts, sections
 from benchmarks.calibrate import Calibration
 from benchmarks.cohorts import CohortMissing, split
-from benchmarks.dp import attacks, federation, run, utility
+from benchmarks.dp import attacks, exact, federation, run, utility
 from benchmarks.dp.federation import Distributed, Local, Open, descend, fedavg, stream, tensors
 from benchmarks.dp.networks import NETWORKS, Network
 from benchmarks.dp.settings import WAYS, preset_of
@@ -28,6 +28,7 @@ from models.data import SurvivalData
 from models.plan import Spec
 from models.presets import Preset, preset
 from models.training import fit, initial_weights
+from secagg.masks import CTR
 from tests.sweeps import examples, thinned
 
 torch.set_num_threads(1)
@@ -218,6 +219,18 @@ def test_every_claim_has_a_section() -> None:
 )
 def test_a_figure_belongs_to_its_section(figure: str, section: str | None) -> None:
     assert sections.section_of(run.BENCHMARK, figure) == section
+
+
+def test_a_federation_opens_the_sum_of_integers_that_a_curator_adds() -> None:
+    query, sites = Query("gradient", 0, 5, 1.0, 20.0, Account.TRAINING, 100), 4
+    sums = [np.random.default_rng(site).normal(size=5) for site in range(sites)]
+    streams = [[stream("test", site) for site in range(sites)] for _ in range(2)]
+    opening = exact.Masked(5, streams[0], CTR)
+    curator = Distributed(sites, opening.assembly.manifest.honest(sites), streams[1])
+
+    for _ in range(2):
+        assert np.array_equal(opening(query, sums), curator(query, sums))
+    assert len(opening.assembly.costs.accept) == 2 * sites
 
 
 def test_times_become_units() -> None:

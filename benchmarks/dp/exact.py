@@ -8,7 +8,6 @@ equal; then so are the models, because both sides apply the same numbers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +19,13 @@ from benchmarks.dp.utility import Deal
 from benchmarks.report import Row
 from benchmarks.secagg import parties
 from benchmarks.secagg.assembly import Assembly
-from benchmarks.timing import cpu
+from benchmarks.secagg.contributions import wide_terms
 from dp import noise_shares
 from dp.queries import Float64, Int64, Query
 from nodes.chunks import outgoing
 from secagg.context import Context
 from secagg.manifest import Manifest, Terms
 from secagg.masks import Backend, Keystream
-from secagg.messages import Step, Sum
 
 __all__ = ["Masked", "Opening", "rows"]
 
@@ -46,15 +44,7 @@ class _Sums:
         """Return what this round sums."""
         assert self.query is not None
         grid = noise_shares.lattice(self.query, roster, honest=of.honest(roster))
-        return Terms(
-            query=self.query.digest(),
-            length=self.length,
-            share_variance=grid.share_variance,
-            honest=grid.honest,
-            steps=grid.steps,
-            clamp=grid.clamp,
-            total_bound=grid.total_bound,
-        )
+        return wide_terms(self.query, grid)
 
     def coordinates(self, member: int, context: Context) -> Int64:
         """Round a hospital's clipped sum and add its share."""
@@ -67,34 +57,16 @@ class _Sums:
 class Opening(Assembly):
     """One round at a time, every member's sum kept instead of compared."""
 
-    opened: Int64
-
     def round(self) -> Int64:
         """Take everybody's upload and return the sum that every member accepted."""
         for member in self.manifest.indices:
             upload, _ = self._upload(member, self.steps.pop(member))
             for part in outgoing(upload):
                 self._do(self._server.receive(member, part))
-        self._accept(np.zeros(0, dtype=np.int64))
-        return self.opened
-
-    def _accept(self, expected: Int64) -> None:
-        del expected
-        contribution, taken = self.contribution, []
-        assert contribution is not None
-        while self._inbox:
-            member, message = self._inbox.popleft()
-            if isinstance(message, Step):
-                self.steps[member] = message
-                continue
-            assert isinstance(message, Sum), type(message).__name__
-            terms = contribution.terms(self.manifest, len(message.roster))
-            seconds, decoded = cpu(partial(self.clients[member].accept, message, terms))
-            self.costs.accept.append(seconds)
-            taken.append(decoded)
+        taken = list(self._accepted())
         assert len(taken) == len(self.manifest.members), "not every member was given the sum"
         assert all(np.array_equal(each, taken[0]) for each in taken), "two sites accepted different sums"
-        self.opened = taken[0]
+        return taken[0]
 
 
 class Masked:

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.secagg import parties
 from benchmarks.timing import cpu
+from dp.queries import Int64
 from nodes import wire
 from nodes.chunks import outgoing
 from secagg.actions import Action, Send, SendSums, StoreSum
@@ -122,7 +123,8 @@ class Assembly:
                     self._do(actions)
                 yield
             self.costs.server.append(server)
-            self._accept(expected)
+            for decoded in self._accepted():
+                assert np.array_equal(decoded, expected), "a sum is not the sum of the plain integers"
 
     def _upload(self, member: int, step: Step) -> tuple[Upload, Coordinates]:
         client, contribution = self.clients[member], self.contribution
@@ -136,7 +138,8 @@ class Assembly:
         self.last, self._answered = upload, self._answered + (member == self.manifest.indices[0])
         return upload, coordinates
 
-    def _accept(self, expected: Coordinates) -> None:
+    def _accepted(self) -> Iterator[Int64]:
+        """Take everybody's Sum and next Step; yield each sum as that member's client accepts it."""
         contribution = self.contribution
         assert contribution is not None
         while self._inbox:
@@ -149,7 +152,7 @@ class Assembly:
             terms = contribution.terms(self.manifest, len(message.roster))
             taken, decoded = cpu(partial(client.accept, message, terms))
             self.costs.accept.append(taken)
-            assert np.array_equal(decoded, expected), "a sum is not the sum of the plain integers"
+            yield decoded
 
     def _spend(self, member: int, work: Any) -> Any:
         taken, value = cpu(work)

@@ -23,13 +23,26 @@ from secagg.manifest import Manifest, Terms
 from secagg.masks import Backend, Keystream
 from secagg.quantize import LEAST_NOISE, LEAST_SHARE, Quantiser, plan
 
-__all__ = ["SEED", "Narrow", "Wide"]
+__all__ = ["SEED", "Narrow", "Wide", "wide_terms"]
 
 SEED: Final = 20260102
 _PATIENTS: Final = 400
 _MULTIPLIER: Final = 17.3
 _CLIP: Final = 1.0
 _SPREAD: Final = 0.02  # of one coordinate: 400 patients of norm 1 whose million coordinates point anywhere
+
+
+def wide_terms(query: Query, grid: noise_shares.Lattice) -> Terms:
+    """What a round on the wide lattice sums."""
+    return Terms(
+        query=query.digest(),
+        length=query.length,
+        share_variance=grid.share_variance,
+        honest=grid.honest,
+        steps=grid.steps,
+        clamp=grid.clamp,
+        total_bound=grid.total_bound,
+    )
 
 
 class Wide:
@@ -48,16 +61,7 @@ class Wide:
 
     def terms(self, of: Manifest, roster: int) -> Terms:
         """Return what every round sums."""
-        grid = self._lattice(roster, of.honest(roster))
-        return Terms(
-            query=self._query.digest(),
-            length=self.length,
-            share_variance=grid.share_variance,
-            honest=grid.honest,
-            steps=grid.steps,
-            clamp=grid.clamp,
-            total_bound=grid.total_bound,
-        )
+        return wide_terms(self._query, self._lattice(roster, of.honest(roster)))
 
     def coordinates(self, member: int, context: Context) -> Coordinates:
         """Round to the lattice and add the exact noise share."""

@@ -14,9 +14,9 @@ from typing import Any, Final, Protocol, Self, cast
 
 import numpy as np
 
-from models.container import check_card, head_of, pack, read, tensors_of
+from models.container import check_card, head_of, pack, read, tensors_of, verified
 from models.data import Float64, SurvivalData
-from models.errors import ArtefactError, ConfigError, MisuseError
+from models.errors import ArtefactError, MisuseError
 from models.generators.dictionary import Column, Dictionary, Kind
 
 __all__ = ["FORMAT", "LEARNERS", "StoredGenerator", "from_bytes", "load", "to_bytes"]
@@ -110,13 +110,7 @@ def from_bytes(data: bytes) -> tuple[StoredGenerator, dict[str, Any]]:
         case _:
             raise ArtefactError("the model file contradicts itself: its description of the generator is malformed")
     found = _class(learner)
-    dictionary = _dictionary(columns)
-    try:
-        generator = found.rebuild(dictionary, structure, tensors_of(data))
-    except (MisuseError, ConfigError) as error:
-        raise ArtefactError(f"the model file contradicts itself: {error}") from error
-    if generator.digest != head["digest"]:
-        raise ArtefactError("the model file was edited: its numbers do not have the digest that its card states")
+    generator = verified(head, lambda: found.rebuild(_dictionary(columns), structure, tensors_of(data)))
     return generator, head["card"]
 
 
@@ -158,13 +152,10 @@ def _dictionary(described: Mapping[str, object]) -> Dictionary:
     well_formed = set(described) == {"columns", "grid"} and isinstance(columns, list) and _numbers(grid)
     if not well_formed or not 1 <= len(cast("list[object]", columns)) <= _MOST_COLUMNS:
         raise ArtefactError("the model file contradicts itself: its dictionary is malformed")
-    try:
-        return Dictionary(
-            tuple(_column(each) for each in cast("list[object]", columns)),
-            tuple(float(g) for g in cast("list[float]", grid)),
-        )
-    except ConfigError as error:
-        raise ArtefactError(f"the model file contradicts itself: {error}") from error
+    return Dictionary(
+        tuple(_column(each) for each in cast("list[object]", columns)),
+        tuple(float(g) for g in cast("list[float]", grid)),
+    )
 
 
 def _column(given: object) -> Column:

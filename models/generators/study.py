@@ -52,6 +52,8 @@ class _Learner(Protocol):
         self, settings: Any, dictionary: Dictionary, multipliers: Mapping[str, float], patient_cap: int
     ) -> tuple[Query, ...]: ...
 
+    def parameter_count(self, settings: Any, dictionary: Dictionary) -> int: ...
+
     def initial_weights(self, settings: Any, dictionary: Dictionary, seed: bytes) -> bytes: ...
 
     def train(
@@ -134,7 +136,7 @@ class GeneratorSpec:
 
     def __post_init__(self) -> None:
         """Check what the learner does not check itself."""
-        wanted = len(_learner(self.learner).initial_weights(self.settings, self.dictionary, b""))
+        wanted = 8 * _learner(self.learner).parameter_count(self.settings, self.dictionary)
         if len(self.weights) != wanted:
             raise ConfigError(f"initial weights have {len(self.weights)} bytes, {self.learner} needs {wanted}")
         if not self.noise_inflation >= 1:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from nodes.config import CoordinatorConfig, SiteConfig, load
 from nodes.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nodes.rounds import Asked
 
 SiteOption = Annotated[Path, typer.Option("--config", "-c", help="site.toml of this hospital.", show_default=True)]
 CoordinatorOption = Annotated[Path, typer.Option("--config", "-c", help="coordinator.toml.", show_default=True)]
@@ -38,6 +41,20 @@ def runs(path: Path) -> Path | None:
 def coordinator(path: Path) -> CoordinatorConfig:
     """Read the coordinator's configuration."""
     return load(CoordinatorConfig, path)
+
+
+def algorithm(
+    name: Literal["lockstep", "fedavg", "fedprox", "newton"], **numbers: Any
+) -> Asked | None:  # each is checked where it ends
+    """The algorithm that the options ask for; None for lockstep."""
+    from nodes.errors import StudyInvalid
+    from nodes.rounds import Asked
+
+    if name != "lockstep":
+        return Asked(name, **numbers)
+    if given := [f"--{option.replace('_', '-')}" for option, value in numbers.items() if value is not None]:
+        raise StudyInvalid(f"{', '.join(given)}: lockstep has none of these; name another --algorithm, too")
+    return None
 
 
 def now() -> dt.datetime:

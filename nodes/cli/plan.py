@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,7 +17,8 @@ from nodes.errors import ConfigError
 Number = TypeVar("Number", int, float)
 
 if TYPE_CHECKING:
-    from nodes.planning import Plan, Range
+    from nodes.planning import Plan, Range, View
+    from nodes.planning_rounds import Averaged
 
 
 def plan(
@@ -44,6 +46,16 @@ def plan(
     seed: Annotated[int, typer.Option(help="The same seed gives the same plan.")] = 0,
     target: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the plan as JSON.")] = None,
     mode: options.ModeOption = "A",
+    algorithm: Annotated[
+        Literal["lockstep", "fedavg", "fedprox", "newton"],
+        typer.Option(help="fedavg, fedprox: with noise in each local step, beside lockstep. newton has no ε to plan."),
+    ] = "lockstep",
+    rounds: Annotated[int | None, typer.Option(help="fed…: sums of training. Default: 20.")] = None,
+    local_steps: Annotated[int | None, typer.Option(help="fed…: gradient steps before each sum.")] = None,
+    local_rate: Annotated[float | None, typer.Option(help="fed…: step size of these.")] = None,
+    server_rate: Annotated[float | None, typer.Option(help="fed…: what a sum of changes is multiplied by.")] = None,
+    bound: Annotated[float | None, typer.Option(help="fed…: norm that one hospital's change is cut to.")] = None,
+    proximal: Annotated[float | None, typer.Option(help="fedprox: μ, the pull back to the common model.")] = None,
 ) -> None:
     """Say what a federation could learn at which ε, on invented patients, before anything is spent."""
     import json
@@ -64,6 +76,15 @@ def plan(
         mode=Mode(mode),
         seed=seed,
         runs=runs,
+        algorithm=options.algorithm(
+            algorithm,
+            rounds=rounds,
+            local_steps=local_steps,
+            local_rate=local_rate,
+            server_rate=server_rate,
+            bound=bound,
+            proximal=proximal,
+        ),
     )
     patients = described(profile, concordance, survival, follow_up, missing) if table is None else read_table(table)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -97,28 +118,45 @@ def _show(plan: Plan) -> None:
         f"{n} hospitals, {sum(asked.sizes)} patients, {sum(asked.training)} of them train; preset {asked.preset.name}, "
         f"mode {asked.mode.value}, c = {asked.uncounted}, {plan.runs} runs, seed {asked.seed}"
     )
-    scores = Table("ε", "federation", "noise of every site", title="Expected C-index: mean (10 to 90 % of the runs)")
+    averaged = asked.averaged
+    columns = ["ε", "federation", "noise of every site", *([] if averaged is None else [averaged.name])]
+    scores = Table(*columns, title="Expected C-index: mean (10 to 90 % of the runs)")
     for row in plan.rows:
-        scores.add_row(f"{row.epsilon:g}", _range(row.federation), _range(row.site_noise))
+        ranges = [row.federation, row.site_noise, *([] if row.averages is None else [row.averages.scores])]
+        scores.add_row(f"{row.epsilon:g}", *map(_range, ranges))
     out.print(scores)
     open_ = Table("without privacy", "C-index")
     open_.add_row(f"everybody in one place, {sum(asked.training)} train", _range(plan.pooled))
     for size, found in plan.alone:
         open_.add_row(f"a hospital of {size} alone", _range(found))
     out.print(open_)
-    who = Table(title=f"One training patient's ε at δ = {asked.delta:g} (at δ = 1e-6), add or remove one")
-    who.add_column("against")
-    for row in plan.rows:
-        who.add_column(f"ε = {row.epsilon:g}")
-    for place, view in enumerate(plan.rows[0].views):
-        seen = [row.views[place] for row in plan.rows]
-        who.add_row(view.against, *(f"{each.epsilon:.2f} ({each.epsilon_6:.2f})" for each in seen))
-    for kind in plan.rows[0].multipliers:
-        who.add_row(f"noise multiplier: {kind}", *(f"{row.multipliers[kind]:.2f}" for row in plan.rows))
-    out.print(who)
+    out.print(_against(plan, "the federation", [(row.views, row.multipliers) for row in plan.rows]))
+    if averaged is not None:
+        _show_averages(plan, averaged)
     out.print("Left out:")
     for what in LEFT_OUT:
         out.print(f"  {what}")
+
+
+def _show_averages(plan: Plan, averaged: Averaged) -> None:
+    steps, found = averaged.averaging.local_steps, [row.averages for row in plan.rows if row.averages is not None]
+    out.print(
+        f"{averaged.name}: {averaged.preset.steps} rounds of {steps} local steps at each hospital, each with the whole "
+        f"noise of that hospital; an upload is charged as one Gaussian of the local steps' multiplier / √{steps}"
+    )
+    each = f"each of {steps} local steps"
+    out.print(_against(plan, averaged.name, [(row.views, row.multipliers | {each: row.step}) for row in found]))
+
+
+def _against(plan: Plan, who: str, rows: Sequence[tuple[Sequence[View], Mapping[str, float]]]) -> Table:
+    """ε against others, then the noise behind it; a column for each ε of the plan."""
+    title = f"{who}: one training patient's ε at δ = {plan.asked.delta:g} (at δ = 1e-6), add or remove one"
+    table = Table("against", *(f"ε = {row.epsilon:g}" for row in plan.rows), title=title)
+    for views in zip(*(views for views, _ in rows), strict=True):
+        table.add_row(views[0].against, *(f"{each.epsilon:.2f} ({each.epsilon_6:.2f})" for each in views))
+    for kind in rows[0][1]:
+        table.add_row(f"noise multiplier: {kind}", *(f"{multipliers[kind]:.2f}" for _, multipliers in rows))
+    return table
 
 
 def _about(source: dict[str, object]) -> str:

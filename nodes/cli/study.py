@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -13,7 +13,6 @@ from nodes.cli.terminal import out
 
 if TYPE_CHECKING:
     from harmonize.profile import Profile
-    from nodes.rounds import Asked
     from nodes.study import Imputing, Search
 
 app = typer.Typer(no_args_is_help=True)
@@ -192,7 +191,7 @@ def draft(
         run_number=run_number,
         imputation=_imputation(data_profile, chosen.names, impute, never_measured, cross_site),
         columns=chosen,
-        algorithm=_algorithm(
+        algorithm=options.algorithm(
             algorithm,
             rounds=rounds,
             local_steps=local_steps,
@@ -226,19 +225,6 @@ def _imputation(
         return None
     never, cross = _names(never_measured), _names(cross_site)
     return chosen(profile, _names(names), columns=columns, never_measured=never, cross_site=cross)
-
-
-def _algorithm(
-    name: Literal["lockstep", "fedavg", "fedprox", "newton"], **numbers: Any
-) -> Asked | None:  # each is checked where it ends
-    from nodes.errors import StudyInvalid
-    from nodes.rounds import Asked
-
-    if name != "lockstep":
-        return Asked(name, **numbers)
-    if given := [f"--{option.replace('_', '-')}" for option, value in numbers.items() if value is not None]:
-        raise StudyInvalid(f"{', '.join(given)}: lockstep has none of these; name another --algorithm, too")
-    return None
 
 
 def _names(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from audits.report_data import (
     Accounting,
     CertificateNote,
     Coalition,
+    ColumnGroup,
     LocalFindings,
     ReleasedScore,
     ReportData,
@@ -38,6 +39,11 @@ ARTEFACT = b"weights of a model"
 BINS = ScoreBins()
 RECIPE = hashlib.sha256(b"public recipe").digest()
 MU = 0.5
+COLUMNS = (
+    ColumnGroup("clinical", 3, ("age", "sex", "wbc")),
+    ColumnGroup("mutations", 60, tuple(f"mut_gene{place}" for place in range(60))),
+    ColumnGroup("slide", 768, ("slide[0…767]",)),
+)
 Noise = Callable[[np.random.Generator, tuple[int, int, int], float], np.ndarray]
 
 
@@ -166,6 +172,7 @@ def report(found: ReleasableEvidence | None = None, name: str = "research") -> R
             purpose="Predicting overall survival after a diagnosis of acute myeloid leukaemia",
             legal_basis="Public interest in health research (as declared by the hospital)",
             profile="profile aml 1, digest 2b7e1516",
+            columns=COLUMNS,
             model="DeepSurv, piecewise-exponential likelihood, preset aml-small",
             artefact="aml-survival-2026.safetensors",
             artefact_sha256=hashlib.sha256(ARTEFACT).hexdigest(),

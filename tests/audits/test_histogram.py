@@ -110,9 +110,10 @@ def test_a_leaky_model_is_seen() -> None:
 
 
 def test_noise_as_large_as_the_cohort_says_nothing() -> None:
-    found = attack_evidence(*histograms(spread(60), spread(12), noise=50.0), alpha=0.05)
-    assert (found.auc.low, found.auc.high, found.resolution) == (0.0, 1.0, 1.0)
-    assert not any(rate.resolvable for rate in found.rates)
+    for seed in range(8):  # also if both noisy totals happen to be above zero
+        found = attack_evidence(*histograms(spread(60), spread(12), noise=50.0, seed=seed), alpha=0.05)
+        assert (found.auc.low, found.auc.high, found.resolution) == (0.0, 1.0, 1.0)
+        assert not any(rate.resolvable for rate in found.rates)
 
 
 def test_few_nonmembers_cannot_resolve_one_percent() -> None:
@@ -128,21 +129,36 @@ def test_a_rate_is_bounded_at_a_threshold_that_is_surely_permissive_enough() -> 
     members, nonmembers = np.zeros(BINS.count), np.zeros(BINS.count)
     members[[0, 5, 10]], nonmembers[[0, 5, 10]] = (400, 300, 100), (50, 38, 12)
     ten = attack_evidence(*histograms(members, nonmembers, noise=1e-6), alpha=0.05).rates[0]
-    assert ten.tpr.high > 0.5
+    assert ten.tpr.high == pytest.approx(0.5 + 1.96 * math.sqrt(0.25 / 800), abs=1e-3)  # and patients are a sample
     assert ten.tpr.low == 0.0
+
+
+def test_a_rate_is_bounded_from_below_at_a_threshold_that_is_surely_strict_enough() -> None:
+    # 2 of 100 non-members lie in the top bin: surely less than 10 %. There 1 of 8 members is found, more or less.
+    members, nonmembers = np.zeros(BINS.count), np.zeros(BINS.count)
+    members[[0, 5, 10]], nonmembers[[0, 5, 10]] = (400, 300, 100), (60, 38, 2)
+    ten = attack_evidence(*histograms(members, nonmembers, noise=1e-6), alpha=0.05).rates[0]
+    assert ten.tpr.low == pytest.approx(0.125 - 1.96 * math.sqrt(0.125 * 0.875 / 800), abs=1e-3)
 
 
 def test_mixed_up_histograms_are_refused() -> None:
     members, nonmembers = histograms(spread(800), spread(200))
-    with pytest.raises(MisuseError):
+    with pytest.raises(MisuseError, match=r"expected .*, got"):
         attack_evidence(nonmembers, members, alpha=0.05)
     other = replace(nonmembers, query=replace(nonmembers.query, public=b"other bins"))
-    with pytest.raises(MisuseError):
+    with pytest.raises(MisuseError, match="different bins or references"):
         attack_evidence(members, other, alpha=0.05)
-    with pytest.raises(MisuseError):
-        replace(members, inflation=0.9)
-    with pytest.raises(MisuseError):
-        ScoreBins((0.0, 0.0))
+    for inflation in (0.9, math.inf, math.nan):
+        with pytest.raises(MisuseError, match="inflation"):
+            replace(members, inflation=inflation)
+    with pytest.raises(MisuseError, match="10 counts for a query of length 11"):
+        replace(members, counts=members.counts[:-1])
+
+
+@pytest.mark.parametrize("edges", [(0.0, 0.0), (1.0, 0.0), (), (0.0, math.inf), (math.nan,)], ids=str)
+def test_edges_that_make_no_bins_are_refused(edges: tuple[float, ...]) -> None:
+    with pytest.raises(MisuseError, match="edge"):
+        ScoreBins(edges)
 
 
 def test_few_holdout_patients_get_few_bins() -> None:

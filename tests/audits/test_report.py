@@ -79,6 +79,11 @@ def test_what_a_data_protection_officer_looks_for_is_there() -> None:
         "2.25 at δ",
         "88 %", "45 %", "60 %",  # ε = 2 in plain words: beliefs and coin flips
         "one patient, with all visits and values",
+        "831 numbers of the harmonised table, and the outcome",
+        "clinical 3 age, sex, wbc",
+        "mut_gene0, mut_gene1,",
+        "slide 768 slide[0…767]",
+        "0.652 0.571 to 0.733",
         "add or remove one patient",
         "60 of 60 training steps were completed with 62 uploads",
         "Stays at this site",
@@ -124,6 +129,7 @@ def test_the_json_holds_the_same_data() -> None:
     assert body["training_views"][1]["epsilon_5"] == DATA.training_views[1].epsilon_5
     assert body["evidence"]["attack"]["auc"]["high"] == DATA.evidence.attack.auc.high
     assert body["verdict"]["outcome"] == "PASS"
+    assert body["study"]["columns"][0] == {"modality": "clinical", "count": 3, "names": ["age", "sex", "wbc"]}
 
 
 def test_views_follow_the_shares_of_the_noise() -> None:

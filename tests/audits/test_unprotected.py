@@ -36,6 +36,15 @@ def test_it_says_what_it_is() -> None:
     assert unprotected.render_html(page()) == html
 
 
+def test_it_lists_the_columns_and_the_intervals_of_the_scores() -> None:
+    html = unprotected.render_html(page())
+
+    assert "age, sex, wbc" in html
+    assert "mut_gene59" in html
+    assert "slide[0…767]" in html
+    assert "0.571 to 0.733" in html
+
+
 def test_local_results_are_optional() -> None:
     assert "was not run" in unprotected.render_html(page(local=False))
 

@@ -74,6 +74,18 @@ def test_same_model_same_bytes() -> None:
         assert to_bytes(model(filling), CARD) == to_bytes(model(filling), dict(reversed(CARD.items())))
 
 
+def test_files_of_earlier_versions_are_read_and_written_to_the_same_bytes() -> None:
+    known = json.loads((Path(__file__).parents[1] / "vectors/models/survival-model-2.json").read_text())
+
+    assert known["format"] == FORMAT
+    for case in known["cases"]:
+        data = bytes.fromhex(case["file"])
+        back, card = from_bytes(data)
+        assert back.digest == case["digest"], case["name"]
+        assert np.array_equal(np.frombuffer(back.params), [1.0, 2.0, 3.0, 4.0])
+        assert to_bytes(back, card) == data, case["name"]
+
+
 def test_an_imputation_that_contradicts_itself_is_refused() -> None:
     good = to_bytes(model(FILLING), CARD)
     size = int.from_bytes(good[:8], "little")

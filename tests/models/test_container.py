@@ -2,14 +2,15 @@
 
 import json
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from models.container import MAX_BYTES, REQUIRED_CARD, check_card, head_of, pack, read, tensors_of
-from models.errors import ArtefactError, MisuseError
+from models.container import MAX_BYTES, REQUIRED_CARD, check_card, head_of, pack, read, tensors_of, verified
+from models.errors import ArtefactError, ConfigError, MisuseError
 
 KIND = "haemfed/test/1"
 HEAD = {"format": KIND, "digest": "00", "card": {"a": 1.5}, "form": [1, 2]}
@@ -75,6 +76,31 @@ def test_tensors_are_finite_and_float64() -> None:
             tensors_of(save({"a": tensor}, metadata={"haemfed": json.dumps(HEAD)}))
     with pytest.raises(ArtefactError, match="damaged"):
         tensors_of(pack(HEAD, TENSORS)[:-1])
+
+
+@pytest.mark.parametrize("wanted", [{"a": 1}, {"a": 1, "b": 1}, {"a": 1, "b": 2, "c": 1}, {}])
+def test_there_are_exactly_the_tensors_that_are_wanted(wanted: dict[str, int]) -> None:
+    data = pack(HEAD, TENSORS)
+
+    assert set(tensors_of(data, {"b": 2, "a": 1})) == {"a", "b"}
+    with pytest.raises(ArtefactError, match="exactly the float64 tensors"):
+        tensors_of(data, wanted)
+
+
+def test_a_model_has_the_digest_that_its_file_states() -> None:
+    class Model:
+        digest = "00"
+
+    def impossible(error: Exception) -> Model:
+        raise error
+
+    model = Model()
+    assert verified(HEAD, lambda: model) is model
+    with pytest.raises(ArtefactError, match="edited"):
+        verified(HEAD | {"digest": "01"}, Model)
+    for error in (MisuseError("two of one name"), ConfigError("two of one name")):
+        with pytest.raises(ArtefactError, match="contradicts itself: two of one name"):
+            verified(HEAD, partial(impossible, error))
 
 
 def test_what_no_reader_would_take_is_not_packed() -> None:

@@ -96,6 +96,18 @@ def test_columns_and_blocks_are_part_of_the_digest() -> None:
         ("aml-small", {"latent": 2}, "latent must be"),
         ("aml-small", {"vectors": (0,)}, "vectors must increase"),
         ("aml-small", {"learner": "ctgan"}, "learner must be one of cox, deepsurv, savae, fusion"),
+        ("aml-small", {"grid": (0.0, float("inf"))}, "preset 'aml-small': every number must be finite"),
+        ("aml-small", {"steps": 0}, "steps must be 1 … 1000"),
+        ("aml-small", {"steps": 1001, "uploads": 2000}, "steps must be 1 … 1000"),
+        ("aml-small", {"steps": 100, "uploads": 109}, "uploads at least 1.1 times as many"),
+        ("aml-small", {"update": "sgd"}, "update must be one of sgd-momentum, adam"),
+        ("aml-small", {"clip": 0.0}, "clip, learning_rate and normaliser must be positive"),
+        ("aml-small", {"learning_rate": 0.0}, "learning_rate and normaliser must be positive"),
+        ("aml-small", {"normaliser": -1.0}, "learning_rate and normaliser must be positive"),
+        ("aml-small", {"momentum": 1.0}, "momentum must be in"),
+        ("aml-small", {"averaging": -1.0}, "averaging at least 0"),
+        ("aml-small", {"breslow_bound": 1.0}, "breslow_bound must be above 1"),
+        ("aml-small", {"breslow_pseudo_events": -1.0}, "breslow_pseudo_events at least 0"),
     ],
 )  # fmt: skip
 def test_a_preset_that_cannot_be_is_refused_by_name(base: str, changes: dict[str, object], problem: str) -> None:
@@ -106,8 +118,12 @@ def test_a_preset_that_cannot_be_is_refused_by_name(base: str, changes: dict[str
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("latent", 2.0), ("binary", [True]), ("blocks", ["2"]), ("kl_weight", "0")]
-)
+    ("field", "value"),
+    [
+        ("latent", 2.0), ("binary", [True]), ("blocks", ["2"]), ("kl_weight", "0"),
+        pytest.param("clip", 10**400, id="clip-large"), pytest.param("grid", [0, 10**400], id="grid-large"),
+    ],
+)  # fmt: skip
 def test_a_preset_of_other_types_is_refused(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field):
         Preset.from_json(SAVAE.to_json() | {field: value})

@@ -1,11 +1,12 @@
-"""One small hospital at the keyboard: its source, its mapping, and how its commands are called."""
+"""One small hospital at the keyboard: its source, its mapping, its policy, and how its commands are called."""
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 ROWS = 60
@@ -29,6 +30,30 @@ wbc = { column = "WBC =1+1", unit = "/uL" }
 death_date = { column = "died" }
 last_follow_up = { column = "seen" }
 """
+
+_POLICY = """\
+minimum_roster = 3
+minimum_collusion = 1
+minimum_cohort = 20
+allowed_profiles = ["{profile}"]
+allowed_query_kinds = {kinds}
+minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
+[accounts.training]
+max_epsilon_per_study = 2.0
+max_epsilon_total = 2.0
+delta = 1e-5
+[accounts.holdout]
+max_epsilon_per_study = 2.0
+max_epsilon_total = 2.0
+delta = 1e-5
+[peers]
+"""
+
+
+def policy_text(profile: str, kinds: Iterable[str], peers: Mapping[str, str]) -> str:
+    """What a policy file says that admits a study of these kinds of sums, with the fingerprints of the others."""
+    pins = "".join(f'{peer} = "{pin}"\n' for peer, pin in peers.items())
+    return _POLICY.format(profile=profile, kinds=json.dumps(list(kinds))) + pins
 
 
 def rows() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,8 +24,9 @@ from nodes.loopback import LoopbackLink
 from nodes.plans import preset_named
 from nodes.protocol import Terms, spec_of
 from nodes.rehearsal import EmptyBook, MemoryHeld, MemoryRecords, MemoryStore
+from nodes.rounds import Asked
 from nodes.session import Link, Session
-from nodes.study import SignedStudy, Study, parse
+from nodes.study import Imputing, SignedStudy, Study, parse
 from nodes.witnessing import witnessing
 from secagg.client import Client
 from secagg.keys import Identity
@@ -62,7 +63,15 @@ class Left:
     told: list[Progress]
 
 
-def drafted(terms: Terms, name: str = "aml-small", **preset_changes: Any) -> tuple[Study, list[Identity]]:
+def drafted(
+    terms: Terms,
+    name: str = "aml-small",
+    *,
+    bands: Sequence[str] = ("100-249",) * len(NAMES),
+    imputation: Imputing | None = None,
+    algorithm: Asked | None = None,
+    **preset_changes: Any,
+) -> tuple[Study, list[Identity]]:
     """A small study, read back from its own bytes and fit to be signed."""
     identities = [Identity.generate(os.urandom) for _ in NAMES]
     preset = preset_named(name)
@@ -74,10 +83,12 @@ def drafted(terms: Terms, name: str = "aml-small", **preset_changes: Any) -> tup
         "a test",
         profile=load("aml_core"),
         preset=preset,
-        sites=[(name, each.public, "100-249") for name, each in zip(NAMES, identities, strict=True)],
+        sites=[(name, each.public, band) for name, each, band in zip(NAMES, identities, bands, strict=True)],
         terms=terms,
         seed=b"seed",
         not_after="2027-01-01T00:00:00+00:00",
+        imputation=imputation,
+        algorithm=algorithm,
     )
     read = parse(SignedStudy(study).to_json(), "study.json").study
     check_plan(read)

@@ -7,7 +7,8 @@ import datetime as dt
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from nodes.coordinator import Coordinator
 from nodes.door import Door, Progress
 from nodes.provision import create_coordinator, create_site
 from nodes.rehearsal import EmptyBook, MemoryHeld, MemoryRecords, MemoryStore
+from nodes.rpc_client import GrpcLink
+from nodes.rpc_server import serve
 from nodes.session import Link, Session
 from nodes.study import FORMAT, Federation, Learning, Privacy, Site, Stage, Study
 from nodes.tls import Credentials
@@ -244,3 +247,21 @@ def provision(root: Path, sites: int) -> Certificates:
         credentials[index] = tls.load_credentials(paths, now)
         identities.append(enrolment.load_identity(paths.identity))
     return Certificates(tls.load_credentials(coordinator, now), credentials, identities)
+
+
+@contextmanager
+def served(certificates: Certificates, study: Study) -> Iterator[Callable[[Coordinator], Callable[[int], Link]]]:
+    """How each member reaches a coordinator through gRPC with TLS, for `tests.nodes.modes.run`; ends its server."""
+    names = {index: f"site-{index}" for index in certificates.sites}
+    servers: list[Any] = []
+
+    def links(coordinator: Coordinator) -> Callable[[int], Link]:
+        server, port = serve(coordinator, names, address="127.0.0.1:0", tls=certificates.coordinator)
+        servers.append(server)
+        return lambda member: GrpcLink(f"127.0.0.1:{port}", certificates.sites[member], max_words=study.max_words)
+
+    try:
+        yield links
+    finally:
+        for server in servers:
+            server.stop(1.0).wait()

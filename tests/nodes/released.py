@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from models.generators.oneway import OneWay
 from models.predict import SurvivalModel
 from models.training import initial_weights
 from nodes import cli
+from nodes.provision import create_site
 from tests.audits.sample import FACTS, ISSUED, evidence
 from tests.models.support import small
 
@@ -111,3 +112,28 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
         return int(ended.value.code or 0), said.out, said.err
 
     return call
+
+
+def command_line_of_a_site(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Haemfed:
+    """The same from a folder in which a site's `site.toml` lies; its data are below `alder/data`."""
+    monkeypatch.chdir(folder)
+    create_site(folder / "alder", "alder", "127.0.0.1:1")
+    (folder / "alder" / "site.toml").rename(folder / "site.toml")
+    text = (folder / "site.toml").read_text().replace('data_dir = "data"', f'data_dir = "{folder}/alder/data"')
+    (folder / "site.toml").write_text(text)
+    return command_line(capsys, monkeypatch)
+
+
+def drafting(
+    folder: Path, names: Sequence[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Haemfed, tuple[str, ...]]:
+    """The command line in a folder with new sites, and the command that drafts a `study.json` of them all."""
+    monkeypatch.chdir(folder)
+    haemfed = command_line(capsys, monkeypatch)
+    members: list[str] = []
+    for name in names:
+        assert haemfed("site", "init", name, "--name", name, "--coordinator", "127.0.0.1:8443")[0] == 0
+        members += ["--site", f"{name}/{name}.request.json=100-249"]
+    return haemfed, ("study", "draft", "--name", "a", "--purpose", "a test", *members, "--out", "study.json")

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dp.queries import Float64, Query
 from harmonize.errors import HarmonizeError
 from harmonize.profile import load as load_profile
 from harmonize.table import Table
@@ -34,8 +35,9 @@ from nodes.places import Places, load_secrets
 from nodes.protocol import Terms, spec_of
 from nodes.provision import create_site
 from nodes.study import SignedStudy, Study, parse
+from secagg.manifest import Noise
 from tests.nodes.hospitals import MAPPING
-from tests.nodes.modes import NAMES, drafted, run
+from tests.nodes.modes import NAMES, drafted, patients, run
 
 HEADER = "PatNr;born;dx;sex;WBC =1+1;died;seen"
 Row = list[str]
@@ -172,6 +174,10 @@ def test_five_patients_are_refused_when_a_person_harmonises_and_never_later(
     unset = Hospital(tmp_path, "birch", only(5))
     (tmp_path / "birch" / "data" / "policy.toml").write_text("")
     assert unset.harmonise(monkeypatch, capsys)[0] == 11
+    (study, _), taken = drafted(Terms()), Hospital(tmp_path, "cedar", only(5))
+    assert taken.harmonise(monkeypatch, capsys)[0] == 0
+    (tmp_path / "cedar" / "data" / "policy.toml").write_text("minimum_cohort = 20\n")
+    assert taken.cohort(study).size == 5
 
 
 @pytest.mark.parametrize(
@@ -263,6 +269,35 @@ def test_more_patients_than_the_public_cap_change_nothing_but_their_weight() -> 
     assert left[0].outcome.trained.steps_done == 3
 
 
+def test_patients_beyond_the_public_cap_weigh_as_much_as_it_lets_them() -> None:
+    study, identities = drafted(Terms(patient_cap=1, noise=Noise.NONE))
+    given: dict[Query, list[Float64]] = {}
+    released: dict[Query, Float64] = {}
+
+    def learn(study: Study, member: int, through: Any, _door: Door) -> Outcome:
+        def noted(query: Query, contribution: Callable[[], Float64]) -> Float64:
+            def computed() -> Float64:
+                found = contribution()
+                given.setdefault(query, []).append(found)
+                return found
+
+            released[query] = through(query, computed)
+            return released[query]
+
+        return survival_plan(spec_of(study), patients(study, member), patients(study, member + 100, 12), noted)
+
+    run(study, identities, learn=learn)
+
+    beyond = set()
+    for query, parts in given.items():
+        bound = query.sensitivity  # of one patient
+        assert len(parts) == len(NAMES)
+        beyond |= {query.kind for part in parts if np.abs(part).max() > bound}
+        wanted = sum(np.clip(part, -bound, bound) for part in parts)
+        np.testing.assert_allclose(released[query], wanted, atol=1e-4 * bound)
+    assert beyond >= {"breslow", "concordance"}
+
+
 def test_constants_beyond_those_of_the_study_are_refused_before_anybody_signs() -> None:
     study, _ = drafted(Terms())
     learning = study.learning
@@ -274,11 +309,18 @@ def test_constants_beyond_those_of_the_study_are_refused_before_anybody_signs() 
         with pytest.raises(StudyInvalid) as refused:
             check_plan(parse(SignedStudy(other).to_json(), "study.json").study)
         assert refused.value.exit_code == 12
-    privacy = msgspec.structs.replace(study.privacy, patient_cap=2**21 + 1)
-    with pytest.raises(StudyInvalid, match="patient cap"):
-        check_plan(msgspec.structs.replace(study, privacy=privacy))
+    for cap, word in ((2**21 + 1, "patient cap"), (2**20, "sum of 5 sites with at most 1048576 patients each")):
+        privacy = msgspec.structs.replace(study.privacy, patient_cap=cap)
+        with pytest.raises(StudyInvalid, match=word):
+            check_plan(msgspec.structs.replace(study, privacy=privacy))
     with pytest.raises(StudyInvalid, match=r"other|not the one"):
         check_plan(msgspec.structs.replace(study, stages=tuple(replaced(stage) for stage in study.stages)))
+    first, *others = study.stages
+    longer = msgspec.structs.replace(first, steps=first.steps + 1)
+    another = msgspec.structs.replace(first, kind="sum")
+    for stages in ((longer, *others), (another, *study.stages)):
+        with pytest.raises(StudyInvalid, match="lists other stages than its model needs"):
+            check_plan(msgspec.structs.replace(study, stages=stages))
 
 
 def replaced(stage: Any) -> Any:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,13 +15,11 @@ from dp.queries import Account, Float64, Query
 from harmonize.profile import load
 from models import artefact
 from models.plan import survival_plan
-from models.presets import PRESETS
-from nodes import cli, imputing, showing
+from nodes import imputing, showing
 from nodes.accounts import Accounts
 from nodes.approval import _facts
-from nodes.cli import terminal
 from nodes.door import Door
-from nodes.drafting import check_plan, draft
+from nodes.drafting import check_plan
 from nodes.errors import StudyInvalid
 from nodes.protocol import TRAINING_SHARES, Terms, spec_of
 from nodes.reporting import _leaves
@@ -32,8 +27,10 @@ from nodes.store import SiteStore
 from nodes.study import Imputing, SignedStudy, Study, parse
 from secagg.keys import Identity
 from secagg.manifest import Noise
+from tests.nodes import modes
 from tests.nodes.modes import NAMES, Left, patients
 from tests.nodes.modes import run as everybody
+from tests.nodes.released import drafting
 from tests.nodes.studies import NOW
 from tests.nodes.test_study import changed
 
@@ -42,21 +39,7 @@ EVERYTHING = imputing.chosen(PROFILE, ["all"])
 
 
 def drafted(imputation: Imputing | None, terms: Terms | None = None) -> tuple[Study, list[Identity]]:
-    identities = [Identity.generate(os.urandom) for _ in NAMES]
-    study = draft(
-        "test",
-        "a test",
-        profile=PROFILE,
-        preset=replace(PRESETS["aml-small"], steps=3, uploads=5, hidden=(3,)),
-        sites=[(name, each.public, "100-249") for name, each in zip(NAMES, identities, strict=True)],
-        terms=terms or Terms(),
-        seed=b"seed",
-        not_after="2027-01-01T00:00:00+00:00",
-        imputation=imputation,
-    )
-    read = parse(SignedStudy(study).to_json(), "study.json").study
-    check_plan(read)
-    return read, identities
+    return modes.drafted(terms or Terms(), imputation=imputation)
 
 
 # ---------------------------------------------------------------- what a study says
@@ -286,23 +269,9 @@ def test_the_report_names_every_stage_of_it() -> None:
 def test_drafted_at_the_keyboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(terminal.out, "width", 300)
+    haemfed, basis = drafting(tmp_path, NAMES, capsys, monkeypatch)
 
-    def haemfed(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["haemfed", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        spoken = capsys.readouterr()
-        return ended.value.code, spoken.out + spoken.err
-
-    members: list[str] = []
-    for name in NAMES:
-        assert haemfed("site", "init", name, "--name", name, "--coordinator", "127.0.0.1:8443")[0] == 0
-        members += ["--site", f"{name}/{name}.request.json=100-249"]
-    basis = ("study", "draft", "--name", "a", "--purpose", "a test", *members, "--out", "study.json")
-
-    code, said = haemfed(*basis, "--impute", "wbc,age,tpi", "--never-measured", "tpi,wbc", "--cross-site", "wbc")
+    code, _, said = haemfed(*basis, "--impute", "wbc,age,tpi", "--never-measured", "tpi,wbc", "--cross-site", "wbc")
     assert code == 0, said
     asked = parse(Path("study.json").read_bytes(), "study.json").study.learning.imputation
     assert asked == Imputing(("age", "wbc", "tpi"), 2, 1.73, ("tpi", "wbc"), ("wbc",))
@@ -313,6 +282,6 @@ def test_drafted_at_the_keyboard(
         (("--never-measured", "wbc"), "name covariates with --impute"),
         (("--impute", ""), "imputation needs covariates"),
     ):
-        code, said = haemfed(*basis, *arguments)
+        code, _, said = haemfed(*basis, *arguments)
         assert code == 12, (code, said)
         assert words in said

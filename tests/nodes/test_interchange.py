@@ -195,9 +195,38 @@ def test_a_command_line_that_makes_no_sense(wrong: tuple[str, ...], haemfed: Hae
     assert haemfed("model", "export", model, *wrong, "--out", "export")[0] == 2
 
 
-def test_what_is_no_survival_model_is_refused(haemfed: Haemfed, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("model", "export", "--format", "onnx", "--out", "export"),
+        ("model", "predict"),
+        ("model", "predict", "--personal"),
+        ("model", "personalise"),
+        ("model", "show"),
+    ],
+    ids=" ".join,
+)
+def test_a_generator_is_called_one_and_sent_to_its_own_commands(
+    command: tuple[str, ...], haemfed: Haemfed, tmp_path: Path
+) -> None:
     write_generator(tmp_path / "generator.safetensors")
 
-    code, _, err = haemfed("model", "export", "generator.safetensors", "--format", "onnx", "--out", "export")
+    code, out, err = haemfed(*command[:2], "generator.safetensors", *command[2:])
 
-    assert (code, "not a haemfed model file" in err) == (17, True)
+    assert (code, out) == (17, "")
+    assert "the file holds a generator of synthetic patients, not a survival model" in err
+    assert "`haemfed synth sample`" in err
+    assert "`haemfed synth export`" in err
+    assert [each.name for each in tmp_path.iterdir()] == ["generator.safetensors"]
+
+
+def test_a_damaged_generator_is_retired_by_nobody_and_says_what_is_wrong(haemfed: Haemfed, tmp_path: Path) -> None:
+    path = tmp_path / "generator.safetensors"
+    write_generator(path)
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+
+    code, _, err = haemfed("model", "retire", path, "--reason", "damaged")
+
+    assert (code, "edited" in err, "not a survival model" in err) == (17, True, False)

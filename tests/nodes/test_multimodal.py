@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -44,6 +43,7 @@ from nodes.signing import approve_and_sign
 from nodes.site import Finished, run_study
 from nodes.store import CoordinatorStore, SiteStore
 from nodes.study import Study
+from tests.nodes.hospitals import policy_text
 from tests.nodes.released import command_line
 
 pytestmark = pytest.mark.slow
@@ -55,23 +55,6 @@ ALL = ("cytogenetic", "mutations", "image")
 LACKS = {"alder": (), "birch": (), "cedar": ("image",), "dogwood": ("cytogenetic", "image")}
 """What a hospital never has; alder's patients differ among themselves."""
 
-POLICY = """\
-minimum_roster = 3
-minimum_collusion = 1
-minimum_cohort = 20
-allowed_profiles = ["mm"]
-allowed_query_kinds = {kinds}
-minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
-[accounts.training]
-max_epsilon_per_study = 2.0
-max_epsilon_total = 2.0
-delta = 1e-5
-[accounts.holdout]
-max_epsilon_per_study = 2.0
-max_epsilon_total = 2.0
-delta = 1e-5
-[peers]
-"""
 COHORT = """\
 profile = "mm"
 
@@ -201,11 +184,11 @@ def found(root: Path) -> tuple[Study, CoordinatorConfig]:
         not_after=(NOW + dt.timedelta(days=1)).isoformat(timespec="seconds"),
     )
     files.write(root / "study.json", studies.SignedStudy(study).to_json())
-    copies, kinds = [], json.dumps([stage.kind for stage in study.stages])
+    copies, kinds = [], [stage.kind for stage in study.stages]
     for name in LACKS:
         config = load(SiteConfig, root / name / "site.toml")
-        pins = "".join(f'{peer} = "{fingerprint(key)}"\n' for peer, key in identities.items() if peer != name)
-        files.write(config.paths.policy, (POLICY.format(kinds=kinds) + pins).encode())
+        peers = {peer: fingerprint(key) for peer, key in identities.items() if peer != name}
+        files.write(config.paths.policy, policy_text("mm", kinds, peers).encode())
         with SiteStore(config.paths.database) as store:
             for account in ("training", "holdout"):
                 ledgers.of(config, store, lambda: NOW).grant(account, 2.0, 1e-5, kind="GDP", order=0)

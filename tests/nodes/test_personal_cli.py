@@ -20,19 +20,13 @@ from models.predict import SurvivalModel
 from nodes import door, files, rpc_client, session, store
 from nodes.cli import options
 from nodes.places import Places, load_secrets
-from nodes.provision import create_site
 from tests.harmonize.test_export import tables
-from tests.nodes.released import Haemfed, card, command_line, survival, write_survival
+from tests.nodes.released import Haemfed, card, command_line_of_a_site, survival, write_survival
 
 
 @pytest.fixture
 def haemfed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Haemfed:
-    monkeypatch.chdir(tmp_path)
-    create_site(tmp_path / "alder", "alder", "127.0.0.1:1")
-    (tmp_path / "alder" / "site.toml").rename(tmp_path / "site.toml")
-    text = (tmp_path / "site.toml").read_text().replace('data_dir = "data"', f'data_dir = "{tmp_path}/alder/data"')
-    (tmp_path / "site.toml").write_text(text)
-    return command_line(capsys, monkeypatch)
+    return command_line_of_a_site(tmp_path, capsys, monkeypatch)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +18,6 @@ from audits import policy
 from dp.central import UnprotectedSum
 from dp.events import GaussianEvent
 from dp.queries import Account, Float64, Query
-from harmonize.profile import load
 from models import artefact
 from models.algorithms import newton as newtons
 from models.algorithms.chosen import Cox, Own, read
@@ -28,27 +25,25 @@ from models.algorithms.local import OwnNoise, step_query
 from models.data import SurvivalData, inputs
 from models.losses import CoxPartialLikelihood
 from models.plan import Outcome, survival_plan
-from models.presets import PRESETS, Preset
+from models.presets import PRESETS
 from models.training import fit
-from nodes import cli, plans, rounds, showing
+from nodes import plans, rounds, showing
 from nodes.auditing import self_check
-from nodes.cli import terminal
 from nodes.consistency import unsuited
 from nodes.demo.consortium import PRESET
 from nodes.door import Door
-from nodes.drafting import check_plan, draft
+from nodes.drafting import check_plan
 from nodes.errors import InternalError, StudyInvalid
 from nodes.guarantees import epsilon_views_of
-from nodes.plans import preset_named
 from nodes.protocol import Terms, spec_of
 from nodes.rounds import Asked
-from nodes.rpc_client import GrpcLink
-from nodes.rpc_server import serve
 from nodes.study import SignedStudy, Study, parse
 from secagg.keys import Identity
 from secagg.manifest import Mode, Noise
+from tests.nodes import modes
 from tests.nodes.modes import NAMES, Left, Stopped, patients, run
-from tests.nodes.parties import Certificates, provision
+from tests.nodes.parties import Certificates, provision, served
+from tests.nodes.released import drafting
 
 LOCAL, SILENT = Terms(noise=Noise.LOCAL), Terms(noise=Noise.NONE)
 BANDS = ("20-49", "50-99", "100-249", "100-249", "500 or more")
@@ -58,24 +53,7 @@ CARD: dict[str, Any] = {
 
 
 def drafted(asked: Asked, terms: Terms, name: str = "aml-small", **changes: Any) -> tuple[Study, list[Identity]]:
-    identities = [Identity.generate(os.urandom) for _ in NAMES]
-    preset = preset_named(name)
-    if isinstance(preset, Preset):
-        preset = replace(preset, **({"hidden": (3,)} if preset.learner == "deepsurv" else {}) | changes)
-    study = draft(
-        "test",
-        "a test",
-        profile=load("aml_core"),
-        preset=preset,
-        sites=[(name, each.public, band) for name, each, band in zip(NAMES, identities, BANDS, strict=True)],
-        terms=terms,
-        seed=b"seed",
-        not_after="2027-01-01T00:00:00+00:00",
-        algorithm=asked,
-    )
-    read_back = parse(SignedStudy(study).to_json(), "study.json").study
-    check_plan(read_back)
-    return read_back, identities
+    return modes.drafted(terms, name, bands=BANDS, algorithm=asked, **changes)
 
 
 def learn(study: Study, member: int, through: Any, door: Door) -> Outcome:
@@ -99,21 +77,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 def over_sockets(certificates: Certificates) -> Callable[[Study, list[Identity]], list[Left]]:
-    names = {index: f"site-{index}" for index in certificates.sites}
-
     def everybody(study: Study, identities: list[Identity]) -> list[Left]:
-        servers: list[Any] = []
-
-        def links(coordinator: Any) -> Any:
-            server, port = serve(coordinator, names, address="127.0.0.1:0", tls=certificates.coordinator)
-            servers.append(server)
-            return lambda member: GrpcLink(f"127.0.0.1:{port}", certificates.sites[member], max_words=study.max_words)
-
-        try:
+        with served(certificates, study) as links:
             left = [each for each in run(study, identities, learn=learn, links=links) if each is not None]
-        finally:
-            for server in servers:
-                server.stop(1.0).wait()
         assert len(left) == len(NAMES)
         assert len({artefact.to_bytes(each.outcome.model, CARD) for each in left}) == 1
         for each in left:
@@ -426,23 +392,9 @@ def test_the_self_check_rehearses_local_steps_and_sees_half_the_noise(monkeypatc
 def test_drafted_at_the_keyboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(terminal.out, "width", 300)
+    haemfed, basis = drafting(tmp_path, NAMES[:4], capsys, monkeypatch)
 
-    def haemfed(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["haemfed", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        spoken = capsys.readouterr()
-        return ended.value.code, spoken.out + spoken.err
-
-    members: list[str] = []
-    for name in NAMES[:4]:
-        assert haemfed("site", "init", name, "--name", name, "--coordinator", "127.0.0.1:8443")[0] == 0
-        members += ["--site", f"{name}/{name}.request.json=100-249"]
-    basis = ("study", "draft", "--name", "a", "--purpose", "a test", *members, "--out", "study.json")
-
-    code, said = haemfed(
+    code, _, said = haemfed(
         *basis, "--algorithm", "fedprox", "--noise", "local", "--rounds", "6", "--local-steps", "3",
         "--proximal", "0.5",
     )  # fmt: skip
@@ -459,7 +411,7 @@ def test_drafted_at_the_keyboard(
         (("--algorithm", "newton", "--noise", "none", "--bound", "3"), "newton has no bound"),
         (("--local-steps", "3"), "--local-steps: lockstep has none of these"),
     ):
-        code, said = haemfed(*basis, *arguments)
+        code, _, said = haemfed(*basis, *arguments)
         assert (code, words in said) == (12, True), said
 
 

@@ -203,12 +203,8 @@ def test_a_model_retired_at_a_site_draws_nothing_there_also_as_a_copy(
     assert (code, "superseded" in err) == (24, True)
 
 
-def test_a_survival_model_and_another_profile_are_no_generator(haemfed: Haemfed, tmp_path: Path) -> None:
+def test_a_generator_under_another_profile_is_refused(haemfed: Haemfed, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    write_survival(path)
-    code, _, err = haemfed("synth", "show", path)
-    assert (code, "this version reads haemfed/generator/1" in err) == (17, True)
-
     for profile, says in (
         ({"name": "aml_core", "digest": "00"}, "this version ships another"),
         ({"name": "mds", "digest": load("mds").digest}, "draws tpi, which profile mds does not have"),
@@ -270,6 +266,32 @@ def test_an_export_replaces_nothing_and_takes_no_real_patients(haemfed: Haemfed,
     assert (code, "not a canonical table" in err) == (17, True)
     assert haemfed("synth", "export", tmp_path / "absent.parquet", "--out", tmp_path / "other")[0] == 19
     assert haemfed("synth", "export", table, "--format", "xml", "--out", tmp_path / "other")[0] == 2
+
+
+def test_a_survival_model_is_called_one_and_sent_to_its_own_commands(haemfed: Haemfed, tmp_path: Path) -> None:
+    path = tmp_path / "survival.safetensors"
+    write_survival(path)
+    draws = ("--patients", 3, "--seed", 5, "--out", tmp_path / "s.parquet")
+
+    for command, more in (("show", ()), ("sample", draws)):
+        code, out, err = haemfed("synth", command, path, *more)
+        assert (code, out) == (17, "")
+        assert "the file holds a survival model, not a generator of synthetic patients" in err
+        assert "`haemfed model show`, `predict` and `export`" in err
+    assert [each.name for each in tmp_path.iterdir()] == ["survival.safetensors"]
+
+
+def test_an_export_of_a_model_says_what_the_file_holds(haemfed: Haemfed, model: Path, tmp_path: Path) -> None:
+    survival = tmp_path / "survival.safetensors"
+    write_survival(survival)
+
+    for path, holds, way in (
+        (model, "no table but a generator of synthetic patients", "`haemfed synth sample` draws a table from it"),
+        (survival, "no table but a survival model", "`haemfed model show`, `predict` and `export`"),
+    ):
+        code, _, err = haemfed("synth", "export", path, "--out", tmp_path / "other")
+        assert (code, holds in err, way in err) == (17, True, True), err
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_generator_that_hardly_keeps_the_rules_is_refused(model: Path, tmp_path: Path) -> None:

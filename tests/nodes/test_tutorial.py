@@ -13,27 +13,13 @@ from nodes import study as studies
 from nodes.cli import terminal
 from nodes.demo import sources
 from nodes.demo.cohort import hospitals
+from tests.nodes.hospitals import policy_text
 
 pytest.importorskip("SurvSet", reason="the demo's patients come with the extra `demo`")
 FINGERPRINT = re.compile(r"^  ([A-Z2-7]{4}(?:-[A-Z2-7]{4}){7})$", re.MULTILINE)
-POLICY = """\
-minimum_roster = 3
-minimum_collusion = 1
-minimum_cohort = 20
-allowed_profiles = ["aml_core"]
-allowed_query_kinds = ["gradient", "breslow", "concordance", "calibration",
-                       "score-histogram-members", "score-histogram-nonmembers"]
-minimum_suite = "X25519-ML-KEM-768-HKDF-SHA256-AES-256-CTR"
-[accounts.training]
-max_epsilon_per_study = 2.0
-max_epsilon_total = 2.0
-delta = 1e-5
-[accounts.holdout]
-max_epsilon_per_study = 2.0
-max_epsilon_total = 2.0
-delta = 1e-5
-[peers]
-"""
+KINDS = (
+    "gradient", "breslow", "concordance", "calibration", "score-histogram-members", "score-histogram-nonmembers",
+)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -69,8 +55,8 @@ def test_from_empty_folders_to_a_signed_study(
     haemfed("study", "draft", "--name", "aml-1", "--purpose", "a test", *members, "--out", "study.json")
     for rank, each in enumerate(cohort):
         name, config = each.name, f"{each.name}/site.toml"
-        peers = "".join(f'{peer} = "{pin}"\n' for peer, pin in pins.items() if peer != name)
-        Path(name, "data", "policy.toml").write_text(POLICY + peers)
+        peers = {peer: pin for peer, pin in pins.items() if peer != name}
+        Path(name, "data", "policy.toml").write_text(policy_text("aml_core", KINDS, peers))
         for account in ("training", "holdout"):
             haemfed("budget", "grant", account, "--epsilon", "2", "--config", config)
         mapping = sources.write(each, Path(name, "source"), sources.dialect(rank))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from msgspec.structs import replace
 
 from audits import policy
 from harmonize import synthetic
@@ -19,11 +22,12 @@ from harmonize.profile import load as load_profile
 from harmonize.table import Table
 from models.data import SurvivalData
 from models.generators import file as generator_file
-from nodes import daemon, files, plans
+from models.interop import pycox
+from nodes import daemon, files, plans, reporting
 from nodes.cohort import Cohort
 from nodes.config import SiteConfig, load
 from nodes.door import Progress
-from nodes.errors import StudyInvalid
+from nodes.errors import DataProblem, StudyInvalid
 from nodes.evidence import AttackSums
 from nodes.places import Places
 from nodes.protocol import Terms
@@ -42,8 +46,8 @@ NOW = dt.datetime(2026, 11, 26, tzinfo=dt.UTC)
 NOBODY = SurvivalData(np.zeros((0, 1)), np.zeros((0, 1), bool), np.zeros(0), np.zeros(0, bool))
 
 
-def finished(study: Study, model: Any) -> Finished:
-    left = plans.Left(model, {}, AttackSums(None, None))
+def finished(study: Study, model: Any, evaluation: Mapping[str, object] = MappingProxyType({})) -> Finished:
+    left = plans.Left(model, dict(evaluation), AttackSums(None, None))
     return Finished(study, left, Cohort(NOBODY, NOBODY, (), (), ""), "00" * 32, len(NAMES), Counter())
 
 
@@ -101,6 +105,10 @@ class Walk:
                 made = onnx.load(target)
                 yield "model export onnx", made.doc_string
                 yield "model export onnx, metadata", str({each.key: each.value for each in made.metadata_props})
+            else:
+                inside = {pycox.FACTS: ""}
+                torch.jit.load(target, _extra_files=inside)  # type: ignore[no-untyped-call]
+                yield "model export pycox", json.dumps(json.loads(inside[pycox.FACTS]), ensure_ascii=False)
 
     def synthetic(self, terms: Terms) -> Iterator[tuple[str, str]]:
         study, _ = drafted(terms, "bayesnet-tables" if terms.noise is Noise.NONE else "bayesnet-scores")
@@ -155,8 +163,46 @@ def test_what_a_study_with_noise_leaves_does_not(part: str, walk: Walk) -> None:
 
 
 def test_local_noise_is_called_what_it_is(walk: Walk) -> None:
-    for name, text in walk.study(Terms(noise=Noise.LOCAL)):
-        assert "each hospital adds the whole noise" in text.replace("\n", " "), name
+    terms = Terms(noise=Noise.LOCAL)
+    for name, text in (*walk.study(terms), *walk.survival(terms), *walk.synthetic(terms)):
+        said = "each hospital adds the whole noise" if not name.startswith("predictions, row") else "private"
+        assert said in text.replace("\n", " "), name
+
+
+@pytest.mark.parametrize("preset", ["aml-small", "bayesnet-tables"])
+def test_the_report_lists_what_was_read_and_the_scores_with_their_intervals(preset: str, walk: Walk) -> None:
+    study, _ = drafted(Terms(noise=Noise.NONE), preset)
+    score: dict[str, object] = {"concordance": {"estimate": 0.652, "low": 0.571, "high": 0.733}}
+    scored = not plans.is_generator(study)
+    write_results(walk.places, finished(study, *((survival(), score) if scored else (generator(), {}))))
+    files.write(walk.places.run(study.run_id) / daemon.LOCAL, b"null", private=True)
+
+    page = report_without_noise(walk.config, study, now=NOW)
+
+    listed = json.loads(page.with_suffix(".json").read_text())["study"]["columns"]
+    assert listed == [{"modality": "clinical", "count": 4, "names": ["age", "sex", "wbc", "tpi"]}]
+    assert "age, sex, wbc, tpi" in page.read_text()
+    assert ("0.571 to 0.733" in page.read_text()) is scored
+
+
+def test_columns_of_a_report_are_those_of_the_study_by_examination() -> None:
+    study, _ = drafted(Terms())
+    profile = load_profile("aml")
+    features = ("mut_npm1", "age", *(f"slide[{place}]" for place in range(768)), "wbc")
+    other = replace(
+        study,
+        profile=profile.profile,
+        profile_digest=profile.digest,
+        learning=replace(study.learning, features=features),
+    )
+
+    assert [(each.modality, each.count, each.names) for each in reporting._columns(other)] == [
+        ("clinical", 2, ("age", "wbc")),
+        ("mutations", 1, ("mut_npm1",)),
+        ("slide", 768, ("slide[0…767]",)),
+    ]
+    with pytest.raises(DataProblem, match="needs profile"):
+        reporting._columns(replace(other, profile_digest="00"))
 
 
 def test_there_is_no_certificate_of_a_study_without_noise(walk: Walk) -> None:

@@ -18,7 +18,7 @@
 from models.generators.bayesnet.interchange import to_bif, to_pgmpy
 from models.generators.bayesnet.network import BayesianNetwork
 from models.generators.bayesnet.settings import SCORES, TABLES, Scheme, Settings, schedule
-from models.generators.bayesnet.training import initial_weights, train
+from models.generators.bayesnet.training import initial_weights, parameter_count, train
 
 __all__ = [
     "SCORES",
@@ -27,6 +27,7 @@ __all__ = [
     "Scheme",
     "Settings",
     "initial_weights",
+    "parameter_count",
     "schedule",
     "to_bif",
     "to_pgmpy",

@@ -5,7 +5,7 @@ pgmpy is imported when it is asked for: drawing patients needs it never, and a s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from models.errors import ConfigError
 from models.generators.bayesnet.network import BayesianNetwork
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["state_names", "to_bif", "to_pgmpy"]
 
-_MISSING = "pgmpy is not installed here: pip install pgmpy"
+_MISSING: Final = "pgmpy is not installed here: pip install 'haemfed[interop]'"
 
 
 def state_names(dictionary: Dictionary) -> dict[str, list[str]]:

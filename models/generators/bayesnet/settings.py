@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -84,9 +83,7 @@ class Settings(Constants):
     def __post_init__(self) -> None:
         """Check the ranges once, where the numbers enter."""
         above = (self.penalty, self.prior, self.binary_weight)
-        reals = (*above, self.balance, self.outcome_share, self.evidence)
         problems = {
-            "every number must be finite": not all(math.isfinite(v) for v in reals),
             f"scheme must be one of {', '.join(Scheme)}": self.scheme not in set(Scheme),
             f"parents must be 1 … {MOST_PARENTS}": not 1 <= self.parents <= MOST_PARENTS,
             f"cells must be 12 … {MOST_CELLS}": not 12 <= self.cells <= MOST_CELLS,
@@ -99,9 +96,7 @@ class Settings(Constants):
             ),
             "evidence must be at least 0": self.evidence < 0,
         }
-        for problem, present in problems.items():
-            if present:
-                raise ConfigError(f"settings {self.name!r}: {problem}")
+        self.require(problems)
 
     @property
     def shares(self) -> Mapping[str, float]:

@@ -6,14 +6,12 @@ without edges.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
-from dp.errors import UploadsExhausted
 from dp.queries import Query, SecureSum
 from dp.releases import Records
 from models.data import Float64, SurvivalData
@@ -28,13 +26,18 @@ from models.generators.bayesnet.network import BayesianNetwork
 from models.generators.bayesnet.scores import Coding, Products, Summary, coarse
 from models.generators.bayesnet.settings import Scheme, Settings, schedule
 from models.generators.dictionary import Codes, Dictionary
+from models.generators.door import Door, OnStep
 from models.generators.oneway import Frequencies, OneWay
 
-__all__ = ["initial_weights", "train"]
+__all__ = ["initial_weights", "parameter_count", "train"]
 
-OnStep = Callable[[int, str], None]
 Table = tuple[int, ...]
 _THIN = 1e-9  # of a table that combinations of parents without any mass get, spread as the column is
+
+
+def parameter_count(settings: Settings, dictionary: Dictionary) -> int:  # noqa: ARG001 - as others
+    """How many numbers `initial_weights` are: none."""
+    return 0
 
 
 def initial_weights(settings: Settings, dictionary: Dictionary, seed: bytes) -> bytes:  # noqa: ARG001 - as others
@@ -75,41 +78,18 @@ def train(
     """
     if weights:
         raise MisuseError("a Bayesian network has no initial weights")
-    door = _Door(settings, secure_sum, noise_inflation, on_step)
+    door = Door(settings.digest(), secure_sum, noise_inflation, on_step)
     bounded = data.bounded(dictionary.grid[-1])
     codes = dictionary.codes(bounded)
     first, *rest = schedule(settings, dictionary, multipliers, patient_cap)
     oneway = OneWay(dictionary)
-    counts = door(first, lambda: oneway.contribution(bounded), about=False)
+    counts = door.tried(first, lambda: oneway.contribution(bounded))
     frequencies = oneway.decode(np.zeros(first.length) if counts is None else counts, door.noise_sd(first))
     if counts is None:
         return _independent(frequencies)
     if settings.scheme == Scheme.SCORES:
         return _by_scores(settings, frequencies, first, rest[0], codes, door)
     return _by_tables(settings, frequencies, rest, codes, door)
-
-
-class _Door:
-    """The secure sum with what was released before in every query, and a report after it."""
-
-    def __init__(self, settings: Settings, secure_sum: SecureSum, inflation: float, on_step: OnStep | None) -> None:
-        self._state, self._sum, self._done = settings.digest(), secure_sum, 0
-        self._inflation, self._on_step = inflation, on_step
-
-    def __call__(self, query: Query, contribution: Callable[[], Float64], *, about: bool = True) -> Float64 | None:
-        """Return the released sum; None if its uploads are exhausted."""
-        try:
-            found = self._sum(query.about(self._state) if about else query, contribution)
-        except UploadsExhausted:
-            return None
-        self._state = hashlib.sha256(self._state + found.astype("<f8").tobytes()).digest()
-        self._done += 1
-        if self._on_step is not None:
-            self._on_step(self._done, self._state.hex())
-        return found
-
-    def noise_sd(self, query: Query) -> float:
-        return query.multiplier * query.sensitivity * self._inflation
 
 
 def _independent(frequencies: Frequencies) -> BayesianNetwork:
@@ -122,12 +102,12 @@ def _independent(frequencies: Frequencies) -> BayesianNetwork:
 
 
 def _by_scores(
-    settings: Settings, frequencies: Frequencies, first: Query, second: Query, codes: Codes, door: _Door
+    settings: Settings, frequencies: Frequencies, first: Query, second: Query, codes: Codes, door: Door
 ) -> BayesianNetwork:
     coding = Coding(frequencies, door.noise_sd(first), settings.binary_weight, settings.outcome_share)
     release = Products(frequencies.dictionary, settings.balance, coding)
     query = release.query(second.multiplier, second.patient_cap)
-    found = door(query, lambda: release.contribution(codes))
+    found = door.tried(query, lambda: release.contribution(codes))
     if found is None:
         return _independent(frequencies)
     summary = release.decode(found, door.noise_sd(query))
@@ -161,11 +141,11 @@ def _conditional(table: Float64, share: Float64, prior: float) -> Float64:
 
 
 def _by_tables(
-    settings: Settings, frequencies: Frequencies, queries: list[Query], codes: Codes, door: _Door
+    settings: Settings, frequencies: Frequencies, queries: list[Query], codes: Codes, door: Door
 ) -> BayesianNetwork:
     dictionary = frequencies.dictionary
     release, (second, *rest) = pairs(dictionary), queries
-    found = door(second, lambda: release.contribution(Records(codes.astype(np.float64))))
+    found = door.tried(second, lambda: release.contribution(Records(codes.astype(np.float64))))
     if found is None:
         return _independent(frequencies)
     known = _pair_tables(dictionary, found)
@@ -179,7 +159,7 @@ def _by_tables(
         blank = Families.blank(dictionary, planned.index + 3, settings.candidates, settings.cells)
         asked = replace(blank, tables=tuple(tables))
         query = asked.query(planned.multiplier, planned.patient_cap, planned.index)
-        found = door(query, lambda asked=asked: asked.contribution(codes))  # type: ignore[misc]
+        found = door.tried(query, lambda asked=asked: asked.contribution(codes))  # type: ignore[misc]
         if found is None:
             break
         known |= asked.decode(found, door.noise_sd(query))

@@ -19,7 +19,7 @@ neither it nor torch.
 from models.generators.ctgan.interchange import to_ctgan
 from models.generators.ctgan.model import CTGAN
 from models.generators.ctgan.settings import BANNER, OPEN, PRIVATE, Settings, schedule
-from models.generators.ctgan.training import initial_weights, ready, train
+from models.generators.ctgan.training import initial_weights, parameter_count, ready, train
 
 __all__ = [
     "BANNER",
@@ -28,6 +28,7 @@ __all__ = [
     "PRIVATE",
     "Settings",
     "initial_weights",
+    "parameter_count",
     "ready",
     "schedule",
     "to_ctgan",

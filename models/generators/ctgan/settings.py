@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -14,6 +13,7 @@ from dp.events import ACCOUNT_OF
 from dp.queries import Query
 from models.constants import Constants
 from models.data import Float64
+from models.descent import too_few_uploads
 from models.errors import ConfigError
 from models.generators.ctgan.coding import Places
 from models.generators.ctgan.form import Form
@@ -82,17 +82,14 @@ class Settings(Constants):
 
     def __post_init__(self) -> None:
         """Check the ranges once, where the numbers enter."""
-        reals = [v for f in fields(self) if isinstance(v := getattr(self, f.name), float)]
         problems = {
-            "every number must be finite": not all(math.isfinite(v) for v in reals),
             "latent and units must be 1 … 4096, blocks 1 … 8": not all(
                 1 <= v <= _LARGEST for v in (self.latent, self.units)
             )
             or not 1 <= self.blocks <= 8,
             "rows must be 16 … 4096 and turns 1 … 10000": not _FEWEST_ROWS <= self.rows <= _LARGEST
             or not 1 <= self.turns <= 10_000,
-            "steps must be 1 … 10000 and uploads at least 1.1 times as many": not 1 <= self.steps <= 10_000
-            or 10 * self.uploads < 11 * self.steps,
+            **too_few_uploads(self.steps, self.uploads, most=10_000),
             "evenness must be in (0, 1], clip and generator_rate positive": not 0 < self.evenness <= 1
             or min(self.clip, self.generator_rate) <= 0,
             "pair_weight and missing_weight must be in [0, 1]": not all(
@@ -103,9 +100,7 @@ class Settings(Constants):
                 0 <= v < 1 for v in (self.memory, self.momentum, self.averaging)
             ),
         }
-        for problem, present in problems.items():
-            if present:
-                raise ConfigError(f"settings {self.name!r}: {problem}")
+        self.require(problems)
 
     @property
     def shares(self) -> Mapping[str, float]:

@@ -14,12 +14,11 @@ whose gradient is longer than the clip counts as a shorter one: what such patien
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dp.errors import UploadsExhausted
 from dp.queries import Query, SecureSum
 from dp.rows import clipped_units, from_units
 from models.data import Float64, SurvivalData
@@ -29,17 +28,22 @@ from models.generators.ctgan.coding import Coding
 from models.generators.ctgan.model import CTGAN
 from models.generators.ctgan.settings import Settings, form_of, pair_weights, schedule
 from models.generators.dictionary import Dictionary
+from models.generators.door import Door, OnStep
 from models.generators.oneway import OneWay
 
 if TYPE_CHECKING:
     from models.generators.ctgan.adversaries import Adversaries
 
-__all__ = ["clipped_products", "initial_weights", "ready", "train"]
+__all__ = ["clipped_products", "initial_weights", "parameter_count", "ready", "train"]
 
-OnStep = Callable[[int, str], None]
 _REFERENCES = 4096  # generated rows that the normalisation's statistics are taken over
 _BETA2 = 0.99
 _BLOCK = 256  # patients whose products are in memory at once
+
+
+def parameter_count(settings: Settings, dictionary: Dictionary) -> int:
+    """How many numbers `initial_weights` are."""
+    return form_of(settings, dictionary).length
 
 
 def initial_weights(settings: Settings, dictionary: Dictionary, seed: bytes) -> bytes:
@@ -99,35 +103,18 @@ def train(
     first, *gradients = schedule(settings, dictionary, multipliers, patient_cap)
     bounded = data.bounded(dictionary.grid[-1])
     dictionary.codes(bounded.rows(np.zeros(len(bounded), dtype=np.bool_)))  # the width, before anything is asked
-    door = _Door(settings.digest(), secure_sum, on_step)
+    door = Door(settings.digest(), secure_sum, noise_inflation, on_step)
     release = OneWay(dictionary)
-    try:
-        counts = door(first, lambda: release.contribution(bounded))
-    except UploadsExhausted:
+    counts = door.tried(first, lambda: release.contribution(bounded))
+    if counts is None:
         counts = np.zeros(first.length)
         gradients = []  # without a number of patients there is nothing to divide a gradient by
-    frequencies = release.decode(counts, first.multiplier * first.sensitivity * noise_inflation)
+    frequencies = release.decode(counts, door.noise_sd(first))
     coding = Coding(frequencies, settings.evenness, settings.missing_weight)
     adversaries = Adversaries(settings, coding, form, hashlib.sha256(weights).digest())
     params = _alternated(settings, adversaries, coding, weights, bounded, door, gradients)
     statistics = form.settled(params, adversaries.inputs("statistics", _REFERENCES))
     return CTGAN(frequencies, form.latent, form.units, params, statistics)
-
-
-class _Door:
-    """The secure sum with all that was released before in every query, and a report after it."""
-
-    def __init__(self, settings: bytes, secure_sum: SecureSum, on_step: OnStep | None) -> None:
-        self._state, self._sum, self._done, self._on_step = settings, secure_sum, 0, on_step
-
-    def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
-        """Return the released sum."""
-        found = self._sum(query.about(self._state) if self._done else query, contribution)
-        self._state = hashlib.sha256(self._state + found.astype("<f8").tobytes()).digest()
-        self._done += 1
-        if self._on_step is not None:
-            self._on_step(self._done, self._state.hex())
-        return found
 
 
 def clipped_products(settings: Settings, coding: Coding, data: SurvivalData) -> Float64:
@@ -150,7 +137,7 @@ def _alternated(
     coding: Coding,
     weights: bytes,
     data: SurvivalData,
-    door: _Door,
+    door: Door,
     queries: Sequence[Query],
 ) -> Float64:
     """Train both; the average of the generator's iterates, float64[length]."""
@@ -167,17 +154,17 @@ def _alternated(
     total, difference = np.zeros_like(critic), np.zeros_like(critic)
     for step, query in enumerate(queries):
         about = query.about(critic.astype("<f8").tobytes() + flat(generator))
-        try:
-            total = total + door(about, lambda: clipped_products(settings, coding, data))
-        except UploadsExhausted:
+        found = door.tried(about, lambda: clipped_products(settings, coding, data))
+        if found is None:
             break
+        total = total + found
         real = total / ((step + 1) * coding.frequencies.patients)
         for turn in range(settings.turns):
             now = real - adversaries.moments(f"critic/{step}/{turn}")
             difference = settings.memory * difference + (1.0 - settings.memory) * now
             (critic,) = project([difference])
-            found = adversaries.of_generator(f"generator/{step}/{turn}", critic)
-            for parameter, part in zip(generator.parameters(), found, strict=True):
+            slopes = adversaries.of_generator(f"generator/{step}/{turn}", critic)
+            for parameter, part in zip(generator.parameters(), slopes, strict=True):
                 parameter.grad = torch.from_numpy(part)
             follow.step()
             iterate = np.frombuffer(flat(generator), dtype="<f8")

@@ -12,6 +12,6 @@
 
 from models.generators.vaebgm.model import VAEBGM
 from models.generators.vaebgm.settings import OPEN, PRIVATE, Settings, schedule
-from models.generators.vaebgm.training import initial_weights, train
+from models.generators.vaebgm.training import initial_weights, parameter_count, train
 
-__all__ = ["OPEN", "PRIVATE", "VAEBGM", "Settings", "initial_weights", "schedule", "train"]
+__all__ = ["OPEN", "PRIVATE", "VAEBGM", "Settings", "initial_weights", "parameter_count", "schedule", "train"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -15,12 +14,12 @@ from dp.queries import Query
 from dp.releases.mixture import Mixture, MixtureStatistics
 from models import portable
 from models.constants import Constants
+from models.descent import out_of_range
 from models.errors import ConfigError
 from models.generators.dictionary import Dictionary
 from models.generators.oneway import OneWay
 from models.generators.vaebgm.coding import Answers
 from models.generators.vaebgm.form import Form
-from models.presets import UPDATES
 
 __all__ = ["OPEN", "PRIVATE", "Settings", "form_of", "schedule", "start_of"]
 
@@ -89,26 +88,19 @@ class Settings(Constants):
 
     def __post_init__(self) -> None:
         """Check the ranges once, where the numbers enter."""
-        reals = [v for f in fields(self) if isinstance(v := getattr(self, f.name), float)]
-        positive = (self.bound, self.outcome_weight, self.clip, self.learning_rate, self.normaliser, self.radius)
         problems = {
-            "every number must be finite": not all(math.isfinite(v) for v in reals),
+            **out_of_range(self, most=10_000),
             "hidden must be 0 … 4096, latent, draws 1 … 64, components 0 … 64": not 0 <= self.hidden <= 4096
             or not (1 <= self.latent <= 64 and 1 <= self.draws <= 64 and 0 <= self.components <= 64),
-            "steps must be 1 … 10000 and uploads at least 1.1 times as many": not 1 <= self.steps <= 10_000
-            or 10 * self.uploads < 11 * self.steps,
             "rounds must be 1 … 1000": not 1 <= self.rounds <= 1000,
-            f"update must be one of {', '.join(UPDATES)}": self.update not in UPDATES,
-            "bound, outcome_weight, clip, learning_rate, normaliser and radius must be positive": min(positive) <= 0,
-            "kl_weight, missing_weight, averaging and fewest must be at least 0": min(
-                self.kl_weight, self.missing_weight, self.averaging, self.fewest
+            "bound, outcome_weight and radius must be positive": min(self.bound, self.outcome_weight, self.radius) <= 0,
+            "kl_weight, missing_weight and fewest must be at least 0": min(
+                self.kl_weight, self.missing_weight, self.fewest
             )
             < 0,
-            "momentum must be in [0, 1) and floor in (0, 1]": not (0 <= self.momentum < 1 and 0 < self.floor <= 1),
+            "floor must be in (0, 1]": not 0 < self.floor <= 1,
         }
-        for problem, present in problems.items():
-            if present:
-                raise ConfigError(f"settings {self.name!r}: {problem}")
+        self.require(problems)
 
     @property
     def mixed(self) -> bool:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dp.errors import UploadsExhausted
 from dp.queries import Query, SecureSum
 from dp.releases.mixture import Mixture, MixtureStatistics
 from dp.releases.records import Records
 from models.data import Float64, SurvivalData
 from models.errors import MisuseError
 from models.generators.dictionary import Dictionary
+from models.generators.door import Door, OnStep
 from models.generators.oneway import Frequencies, OneWay
 from models.generators.vaebgm.coding import Answers, Coding
 from models.generators.vaebgm.form import Form
 from models.generators.vaebgm.model import VAEBGM
 from models.generators.vaebgm.settings import Settings, form_of, schedule, start_of
 
-__all__ = ["initial_weights", "train"]
+__all__ = ["initial_weights", "parameter_count", "train"]
 
-OnStep = Callable[[int, str], None]
+
+def parameter_count(settings: Settings, dictionary: Dictionary) -> int:
+    """How many numbers `initial_weights` are."""
+    return form_of(settings, dictionary).length
 
 
 def initial_weights(settings: Settings, dictionary: Dictionary, seed: bytes) -> bytes:
@@ -70,7 +72,7 @@ def train(
     planned = schedule(settings, dictionary, multipliers, patient_cap)
     bounded = data.bounded(dictionary.grid[-1])
     dictionary.codes(bounded.rows(np.zeros(len(bounded), dtype=np.bool_)))  # the width, before anything is asked
-    door = _Door(settings.digest(), secure_sum, noise_inflation, on_step)
+    door = Door(settings.digest(), secure_sum, noise_inflation, on_step)
     frequencies = _frequencies(OneWay(dictionary), planned[0], bounded, door)
     coding = Coding(frequencies)
     gradients = [query for query in planned if query.kind == "gradient"]
@@ -82,32 +84,9 @@ def train(
     return VAEBGM(frequencies, form, params, mixture)
 
 
-class _Door:
-    """The secure sum with all that was released before in every query, and a report after it."""
-
-    def __init__(self, settings: bytes, secure_sum: SecureSum, inflation: float, on_step: OnStep | None) -> None:
-        self._state, self._sum, self._done = settings, secure_sum, 0
-        self._inflation, self._on_step = inflation, on_step
-
-    def __call__(self, query: Query, contribution: Callable[[], Float64]) -> Float64:
-        """Return the released sum."""
-        found = self._sum(query.about(self._state) if self._done else query, contribution)
-        self._state = hashlib.sha256(self._state + found.astype("<f8").tobytes()).digest()
-        self._done += 1
-        if self._on_step is not None:
-            self._on_step(self._done, self._state.hex())
-        return found
-
-    def noise_sd(self, query: Query) -> float:
-        return query.multiplier * query.sensitivity * self._inflation
-
-
-def _frequencies(release: OneWay, query: Query, data: SurvivalData, door: _Door) -> Frequencies:
-    try:
-        counts = door(query, lambda: release.contribution(data))
-    except UploadsExhausted:
-        counts = np.zeros(query.length)
-    return release.decode(counts, door.noise_sd(query))
+def _frequencies(release: OneWay, query: Query, data: SurvivalData, door: Door) -> Frequencies:
+    counts = door.tried(query, lambda: release.contribution(data))
+    return release.decode(np.zeros(query.length) if counts is None else counts, door.noise_sd(query))
 
 
 @dataclass
@@ -123,7 +102,7 @@ def _descent(
     coding: Coding,
     weights: bytes,
     data: SurvivalData,
-    door: _Door,
+    door: Door,
     queries: Sequence[Query],
 ) -> tuple[Float64, Float64]:
     """Parameters that training leaves, and the network's inputs."""
@@ -170,15 +149,14 @@ def _weighted(settings: Settings, coding: Coding, targets: Sequence[Float64]) ->
     return [scores, seen, bits, counted, levels]
 
 
-def _mixed(settings: Settings, queries: Sequence[Query], means: Float64, door: _Door) -> Mixture:
+def _mixed(settings: Settings, queries: Sequence[Query], means: Float64, door: Door) -> Mixture:
     """EM from the public start: as many rounds as uploads last."""
     mixture = start_of(settings)
     for planned in queries:
         release = MixtureStatistics(mixture, settings.radius, settings.floor)
         query = release.query(planned.multiplier, planned.patient_cap, planned.index)
-        try:
-            total = door(query, lambda release=release: release.contribution(Records(means)))  # type: ignore[misc]
-        except UploadsExhausted:
+        total = door.tried(query, lambda release=release: release.contribution(Records(means)))  # type: ignore[misc]
+        if total is None:
             break
         mixture = release.decode(total, door.noise_sd(query)).mixture
     return mixture

@@ -187,8 +187,9 @@ def test_names_of_levels() -> None:
 
 def test_without_pgmpy_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pgmpy.factors.discrete", None)
-    with pytest.raises(ConfigError, match="pip install pgmpy"):
-        to_pgmpy(network())
+    for export in (to_pgmpy, to_bif):
+        with pytest.raises(ConfigError, match=r"pip install 'haemfed\[interop\]'"):
+            export(network())
 
 
 def test_pgmpy_has_the_same_network() -> None:

@@ -17,9 +17,10 @@ from dp.queries import Query, SecureSum
 from dp.releases.mixture import Mixture
 from models.data import Float64, SurvivalData
 from models.errors import ConfigError, MisuseError
+from models.generators.door import Door
 from models.generators.vaebgm import OPEN, PRIVATE, VAEBGM, Settings, initial_weights, schedule, train
 from models.generators.vaebgm.settings import start_of
-from models.generators.vaebgm.training import _Door, _mixed
+from models.generators.vaebgm.training import _mixed
 from secagg.masks import Keystream
 from tests.models.generators.cohorts import DICTIONARY, cohort
 from tests.models.support import Alone, Together
@@ -187,7 +188,7 @@ def test_em_finds_what_scikit_learn_finds() -> None:
     settings = replace(SMALL, latent=2, components=3, rounds=40, radius=8.0, floor=1e-4)
     queries = [q for q in schedule(settings, DICTIONARY, MULTIPLIERS, 4096) if q.kind == "mixture"]
 
-    ours = _mixed(settings, queries, x, _Door(b"", UnprotectedSum(), 0.0, None))
+    ours = _mixed(settings, queries, x, Door(b"", UnprotectedSum(), 0.0, None))
     theirs = BayesianGaussianMixture(n_components=3, random_state=0, n_init=5).fit(x)
 
     assert abs(_log_likelihood(ours, x) - theirs.score(x)) < 0.1
