@@ -19,6 +19,7 @@ from harmonize.errors import MisuseError, NotReady, TableError
 from harmonize.events import Item
 from harmonize.layout import FORMAT, USABLE, check, one, schema
 from harmonize.matrix import Matrix, matrix
+from harmonize.parquet import whole
 from harmonize.profile import Profile
 from harmonize.reporting.quality import Quality
 
@@ -157,8 +158,7 @@ class Table:
         """
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
-            # Not read_table: it loads pyarrow.dataset, and with it pandas.
-            arrow = pq.ParquetFile(stream, page_checksum_verification=True).read()
+            arrow = whole(stream)
         except (pa.ArrowException, OSError):
             raise TableError("not a Parquet file, or truncated; harmonise the source again") from None
         return cls(arrow, profile)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from harmonize import export, synthetic, views
+from harmonize.parquet import reader
 from harmonize.profile import Profile, load
 from harmonize.table import Table
 from nodes import files
@@ -78,7 +78,7 @@ def profile_name(source: Path) -> str:
     """
     with files.storage_errors(source), source.open("rb") as stream:
         try:
-            metadata = pq.ParquetFile(stream).schema_arrow.metadata or {}
+            metadata = reader(stream).schema_arrow.metadata or {}
             return str(json.loads(metadata[b"haemfed"])["profile"])
         except (pa.ArrowException, KeyError, TypeError, ValueError):
             raise DataProblem(f"{source.name}: not a canonical table; nothing is exported") from None

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harmonize.buffers import to_numpy
+from harmonize.parquet import whole
 from harmonize.profile import Profile
 from nodes.errors import DataProblem
 
@@ -91,8 +92,7 @@ def from_bytes(data: bytes, profile: Profile) -> Provenance:
         DataProblem: damaged, or of another profile.
     """
     try:
-        # Not read_table: it loads pyarrow.dataset and with it pandas.
-        rows = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read()
+        rows = whole(io.BytesIO(data))
         facts = json.loads((rows.schema.metadata or {})[b"haemfed"])
         known = facts["format"], facts["digest"]
         table, systems = str(facts["table"]), tuple(map(str, facts["systems"]))

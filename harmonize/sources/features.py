@@ -11,13 +11,13 @@ from typing import BinaryIO, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harmonize.errors import MappingError, SourceError
 from harmonize.events import Event, Issue, Item, Pointer
 from harmonize.mapping import Features
 from harmonize.mapping.names import nearest
+from harmonize.parquet import reader
 from harmonize.profile import Profile
 from harmonize.pseudonyms import normalised
 from harmonize.sources.files import Readable, opened
@@ -97,7 +97,7 @@ class _File:
         self._mapping = mapping
         self._variable = variable
         try:
-            self._parquet = pq.ParquetFile(stream)
+            self._parquet = reader(stream)
         except (pa.ArrowException, OSError):
             raise SourceError(f"{name}: not Parquet, or cut off; write the features again") from None
         self._check_agreement()
@@ -108,7 +108,8 @@ class _File:
         """(key of the patient, vector, place), or what is wrong with a row."""
         first = 1
         try:
-            for batch in self._parquet.iter_batches(_BATCH, columns=[self._mapping.patient.column, *self._columns]):
+            columns = [self._mapping.patient.column, *self._columns]
+            for batch in self._parquet.iter_batches(_BATCH, columns=columns, use_threads=False):
                 yield from self._batch(batch, first)
                 first += batch.num_rows
         except (pa.ArrowException, OSError):
