@@ -28,7 +28,7 @@ from models.generators.oneway import Frequencies
 
 __all__ = ["BALANCED", "BayesianNetwork"]
 
-BALANCED = 8192  # patients of a table that is balanced at most: that takes some ten seconds at 100 columns
+BALANCED = 8192  # patients of a table that is balanced at most: that takes about a minute at 100 columns
 _BLOCK = 1 << 16  # patients of one draw: a table row for each is in memory
 
 
