@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
+from harmonize.split import ONE_IN
 from models.presets import Preset
 from nodes import rounds
 from nodes.errors import ConfigError
@@ -19,7 +20,6 @@ __all__ = ["LARGEST", "Asked"]
 LARGEST: Final = Terms.patient_cap
 """Most patients of one hospital."""
 
-_TRAINING_SHARE: Final = 0.8  # one patient in five is held out
 _MOST_SITES: Final = 64
 _FEWEST_RUNS, _MOST_RUNS = 3, 20
 _WORK: Final = 100_000  # patients × models in training: about half a minute on one core
@@ -107,7 +107,7 @@ class Asked:
     @property
     def training(self) -> tuple[int, ...]:
         """Patients of each hospital that train."""
-        return tuple(round(_TRAINING_SHARE * size) for size in self.sizes)
+        return tuple(round(size * (ONE_IN - 1) / ONE_IN) for size in self.sizes)
 
     @property
     def repetitions(self) -> int:
