@@ -24,6 +24,7 @@ from models.generators.oneway import OneWay
 from models.predict import SurvivalModel
 from models.training import initial_weights
 from nodes import cli
+from nodes.cli import terminal
 from nodes.provision import create_site
 from tests.audits.sample import FACTS, ISSUED, evidence
 from tests.models.support import small
@@ -103,7 +104,8 @@ def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["haemfed", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "400")
+        for console in (terminal.out, terminal.err):  # COLUMNS alone: a console that was made under another keeps it
+            monkeypatch.setattr(console, "width", 400)
         monkeypatch.setenv("NO_COLOR", "1")
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -20,7 +20,7 @@ from dp.ledger import Entry, Grant, Reserve, Stage, append, fold
 from dp.witness import Statement
 from nodes import accounts, cli, files, rollback
 from nodes import study as studies
-from nodes.cli import options
+from nodes.cli import options, terminal
 from nodes.config import SiteConfig, load
 from nodes.enrolment import load_identity
 from nodes.errors import StorageProblem
@@ -92,7 +92,8 @@ class Officer:
 
 @pytest.fixture
 def officer(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Officer:
-    monkeypatch.setenv("COLUMNS", "600")
+    monkeypatch.setattr(terminal.out, "width", 300)
+    monkeypatch.setattr(terminal.err, "width", 600)
     monkeypatch.setattr(options, "now", lambda: NOW)
     return Officer(made, tmp_path, capsys, monkeypatch)
 

@@ -21,6 +21,7 @@ from models.data import SurvivalData
 from models.presets import Preset, preset
 from models.training import Trained
 from nodes import cli, planning
+from nodes.cli import terminal
 from nodes.errors import ConfigError, DataProblem, StorageProblem
 from nodes.planning import LEFT_OUT, Asked, plan, views
 from nodes.planning_source import described, read_table
@@ -270,7 +271,7 @@ def test_a_table_needs_its_columns(tmp_path: Path) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(terminal.out, "width", 200)
     monkeypatch.setattr(sys, "argv", ["haemfed", "study", "plan", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -10,6 +10,7 @@ import pytest
 
 from nodes import cli
 from nodes import study as studies
+from nodes.cli import terminal
 from nodes.demo import sources
 from nodes.demo.cohort import hospitals
 from tests.nodes.hospitals import policy_text
@@ -26,7 +27,7 @@ def test_from_empty_folders_to_a_signed_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(terminal.out, "width", 300)
 
     def haemfed(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["haemfed", *arguments])
